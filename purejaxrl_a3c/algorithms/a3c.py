@@ -1,0 +1,77 @@
+"""A3C: asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783) on an exact schedule."""
+
+from dataclasses import dataclass
+
+from purejaxrl_a3c import checks, envs, networks, objectives, optimizers, updates
+from purejaxrl_a3c.actor_critic import actor_critic
+
+
+@dataclass(frozen=True)
+class Config:
+    """A3C's settings. Floats may be traced (``vmap`` over them), everything else is static."""
+
+    env_id: str = "CartPole-v1"
+    """A name in ``gymnax.registered_envs``."""
+    num_workers: int = 16
+    """Actor-learners, each with its own copy of the parameters (16 in Mnih et al. 2016)."""
+    envs_per_worker: int = 1
+    """Environments that each worker steps in parallel (1 in Mnih et al. 2016)."""
+    rollout_length: int = 5
+    """Environment steps between two updates (5 in Mnih et al. 2016 and OpenAI Baselines)."""
+    total_frames: int = 500_000
+    """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
+    learning_rate: float = 1.5e-3
+    """Of RMSProp, at the start."""
+    anneal_learning_rate: bool = True
+    """Let the learning rate fall linearly to 0 over the run (Mnih et al. 2016)."""
+    gamma: float = 0.99
+    """Discount factor a step (Mnih et al. 2016)."""
+    lambda_: float = 1.0
+    """Trace decay of the advantages; 1 is the n-step return of Mnih et al. 2016."""
+    entropy_coefficient: float = 0.01
+    """Weight of the policy's entropy in nats (Mnih et al. 2016)."""
+    value_coefficient: float = 0.5
+    """Weight of the squared error of the value (0.5 in OpenAI Baselines)."""
+    max_gradient_norm: float = 0.5
+    """Global norm to which the gradient is clipped (0.5 in OpenAI Baselines)."""
+    rmsprop_decay: float = 0.99
+    """Decay of the mean of squared gradients (0.99 in Mnih et al. 2016)."""
+    rmsprop_epsilon: float = 1e-5
+    """Added to that mean, inside the root (1e-5 in OpenAI Baselines)."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    activation: str = "tanh"
+    """One of elu, gelu, relu, silu, tanh."""
+    shared_torso: bool = False
+    """Whether policy and value share the hidden layers."""
+
+    def build(self):
+        """The `Algorithm` of these settings.
+
+        Raises:
+            ValueError: naming the field, its value and what is accepted.
+        """
+        checks.check_fields(self)
+        env = envs.make(self.env_id)
+        checks.check_discrete(self.env_id, env.action_space)
+        network = networks.make(self, env)
+        objective = objectives.policy_gradient(
+            network,
+            gamma=self.gamma,
+            lambda_=self.lambda_,
+            entropy_coefficient=self.entropy_coefficient,
+            value_coefficient=self.value_coefficient,
+        )
+        frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
+        iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
+        optimizer = optimizers.shared_rmsprop(self, num_updates=iterations * self.num_workers)
+        rule = updates.asynchronous(optimizer, self.num_workers)
+        return actor_critic(
+            env,
+            network,
+            objective,
+            rule,
+            num_workers=self.num_workers,
+            envs_per_worker=self.envs_per_worker,
+            rollout_length=self.rollout_length,
+        )

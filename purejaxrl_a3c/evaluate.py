@@ -1,0 +1,84 @@
+"""Evaluation over whole episodes."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import rollout
+
+
+def evaluate(config, state, key, episodes=128, deterministic=False):
+    """Undiscounted returns of whole episodes under the policy of ``state``.
+
+    Every episode starts afresh in an environment of its own and is counted once, when it ends, so that short
+    episodes do not crowd out long ones. It can be ``vmap``ped over ``state`` and ``key``.
+
+    Args:
+        config: the ``Config`` that ``state`` was trained with.
+        state: ``Result.state``.
+        key: consumed.
+        episodes: ``N``, an int >= 1.
+        deterministic: take the most probable action instead of a sample.
+
+    Returns:
+        float32 ``[N]``.
+
+    Raises:
+        ValueError: if ``episodes`` is smaller than 1.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes: {episodes} is not accepted; it must be an int >= 1")
+    return _evaluate(_without_arrays(config), state, key, episodes, deterministic)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "episodes", "deterministic"))
+def _evaluate(config, state, key, episodes, deterministic):
+    algorithm = config.build()
+    returns, _ = run_episodes(algorithm, algorithm.policy(state), key, episodes, deterministic)
+    return returns
+
+
+def run_episodes(algorithm, policy, key, episodes, deterministic):
+    """Returns, float32 ``[N]``, and lengths in frames, int32 ``[N]``, of one episode in each of ``N`` environments."""
+    env, network = algorithm.env, algorithm.network
+    key_start, key_run = jax.random.split(key)
+
+    def act(position, key):
+        key_act, key_env = jax.random.split(key)
+        carry, outputs = policy(position.carry, position.obs, position.first)
+        noise = network.noise(key_act, ())
+        action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
+        env_state, timestep = env.step(key_env, position.env, action)
+        last = timestep.terminated | timestep.truncated
+        return rollout.Position(env_state, timestep.obs, last, carry), timestep
+
+    def tick(loop):
+        time, position, running, returns, lengths = loop
+        keys = jax.random.split(jax.random.fold_in(key_run, time), episodes)
+        position, timestep = jax.vmap(act)(position, keys)
+        returns = jnp.where(running, timestep.episode_return, returns)
+        lengths = jnp.where(running, timestep.episode_length, lengths)
+        return time + 1, position, running & ~position.first, returns, lengths
+
+    position = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_start, episodes))
+    loop = (
+        jnp.int32(0),
+        position,
+        jnp.ones(episodes, bool),
+        jnp.zeros(episodes),
+        jnp.zeros(episodes, jnp.int32),
+    )
+    _, _, _, returns, lengths = jax.lax.while_loop(lambda loop: loop[2].any(), tick, loop)
+    return returns, lengths
+
+
+def _without_arrays(config):
+    """The config with its defaults in place of floats that are arrays: those are not hashable, and unused here."""
+    arrays = {
+        field.name: field.default
+        for field in dataclasses.fields(config)
+        if isinstance(getattr(config, field.name), jax.Array)
+    }
+    return dataclasses.replace(config, **arrays)

@@ -1,0 +1,29 @@
+"""Optimizers, from optax, as the papers use them."""
+
+import optax
+
+
+def shared_rmsprop(config, num_updates):
+    """RMSProp without momentum behind a global-norm clip (Mnih et al. 2016, arXiv 1602.01783, section 4).
+
+    ``g <- decay g + (1 - decay) grad^2``, ``params <- params - learning_rate grad / sqrt(g + epsilon)``, with
+    epsilon inside the root. *Shared* is what A3C's update rule makes of it: one ``g`` and one count of updates
+    for all workers.
+
+    Args:
+        config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm``,
+            ``rmsprop_decay`` and ``rmsprop_epsilon``.
+        num_updates: updates of the whole run, over which the learning rate falls linearly to 0 if it is
+            annealed.
+
+    Returns:
+        An optax transformation.
+    """
+    rate = config.learning_rate
+    if config.anneal_learning_rate:
+        rate = optax.linear_schedule(rate, 0.0, num_updates)
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
+        optax.scale_by_learning_rate(rate),
+    )

@@ -1,0 +1,105 @@
+"""Returns and advantages: V-trace, and the estimators that are special cases of it.
+
+Everything here is written for one environment and ``[T]`` consecutive steps; ``jax.vmap`` adds the batch.
+The arguments that all functions share:
+
+- ``value`` [T]: V of the observation acted on;
+- ``next_value`` [T]: V of the *true* successor, which at the end of an episode is not the observation
+  that follows in the block;
+- ``reward`` [T];
+- ``discount`` [T]: gamma, or 0 where the episode terminated. A truncated step keeps gamma;
+- ``last`` [T]: 1 where the episode ended either way, 0 elsewhere. It cuts the trace.
+
+So a terminated step bootstraps from nothing, a truncated one from its own final observation, and neither
+looks at the rewards of the next episode.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.types import Targets
+
+
+def vtrace(value, next_value, reward, discount, last, log_rho, *, lambda_=1.0, clip_rho=1.0, clip_c=1.0):
+    """V-trace targets and policy-gradient advantages (Espeholt et al. 2018, arXiv 1802.01561, section 4.1).
+
+    With ``rho_t = min(clip_rho, exp(log_rho_t))``, ``c_t = lambda min(clip_c, exp(log_rho_t))`` and
+    ``delta_t = rho_t (r_t + discount_t next_value_t - value_t)``::
+
+        v_t - value_t = delta_t + discount_t c_t (1 - last_t) (v_{t+1} - value_{t+1})
+        advantage_t   = rho_t (r_t + discount_t q_t - value_t),
+        q_t           = next_value_t + lambda (1 - last_t) (v_{t+1} - value_{t+1})
+
+    The block's end bootstraps from ``next_value[T - 1]``.
+
+    Args:
+        value: ``[T]``; see the module's docstring, as for the next four.
+        next_value: ``[T]``.
+        reward: ``[T]``.
+        discount: ``[T]``.
+        last: ``[T]``.
+        log_rho: ``[T]`` log of the target policy's over the behaviour policy's probability of the action.
+        lambda_: trace decay in [0, 1].
+        clip_rho: upper bound of the importance weights of the errors, and of the advantages.
+        clip_c: upper bound of the importance weights of the traces.
+
+    Returns:
+        ``Targets(value [T], advantage [T])``; no gradient flows through them.
+    """
+    weight = jnp.exp(log_rho)
+    rho = jnp.minimum(clip_rho, weight)
+    going_on = 1.0 - last
+    trace = discount * going_on * lambda_ * jnp.minimum(clip_c, weight)
+    delta = rho * (reward + discount * next_value - value)
+
+    def backward(error_after, step):
+        delta, trace = step
+        error = delta + trace * error_after
+        return error, (error, error_after)
+
+    _, (error, error_after) = jax.lax.scan(
+        backward, jnp.zeros_like(value[0]), (delta, trace), reverse=True
+    )
+    q = next_value + lambda_ * going_on * error_after
+    advantage = rho * (reward + discount * q - value)
+    return Targets(*jax.lax.stop_gradient((value + error, advantage)))
+
+
+def gae(value, next_value, reward, discount, last, *, lambda_):
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438): V-trace with rho = 1.
+
+    ``advantage_t = delta_t + discount_t lambda (1 - last_t) advantage_{t+1}``; the value target is
+    ``value + advantage``, the lambda-return. ``lambda_=1`` gives the n-step return to the end of the block,
+    which is A3C's. Arguments and result as in `vtrace`.
+    """
+    return vtrace(value, next_value, reward, discount, last, jnp.zeros_like(value), lambda_=lambda_)
+
+
+def n_step(value, next_value, reward, discount, last, *, n):
+    """The return over ``n`` steps, fewer where the episode or the block ends sooner.
+
+    ``G^1_t = r_t + discount_t next_value_t``, and ``G^k_t = r_t + discount_t G^{k-1}_{t+1}``, except that an
+    ended episode and the end of the block bootstrap: ``G^k_t = G^1_t``. ``n >= T`` gives `gae` with
+    ``lambda_=1``. Arguments and result as in `vtrace`.
+
+    Args:
+        value: ``[T]``; see the module's docstring, as for the next four.
+        next_value: ``[T]``.
+        reward: ``[T]``.
+        discount: ``[T]``.
+        last: ``[T]``.
+        n: number of rewards in a full return, an int >= 1.
+
+    Raises:
+        ValueError: if ``n`` is smaller than 1.
+    """
+    if n < 1:
+        raise ValueError(f"n: {n} is not accepted; it must be an int >= 1")
+    stop = jnp.asarray(last, bool).at[-1].set(True)
+    one_step = reward + discount * next_value
+
+    def one_more(_, target):
+        return jnp.where(stop, one_step, reward + discount * jnp.roll(target, -1))
+
+    target = jax.lax.fori_loop(1, min(n, value.shape[0]), one_more, one_step)
+    return Targets(*jax.lax.stop_gradient((target, target - value)))

@@ -1,0 +1,127 @@
+"""A run as a pure function, and the same run in pieces for a program that wants to look on."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.types import Metrics
+
+_PIECE_SECONDS = 0.2  # how often `run_in_pieces` comes up for air
+_PIECE_ITERATIONS = 2048  # at most: the room that a piece has for its metrics
+
+
+class Result(NamedTuple):
+    """What a run leaves."""
+
+    state: Any
+    metrics: Metrics  # every field [I], one entry an iteration
+
+
+def make_train(config):
+    """The whole run that ``config`` describes, as a pure function.
+
+    It can be ``jit``ed, ``vmap``ped over keys, and, through `dataclasses.replace` inside the mapped function,
+    over every float field of the config::
+
+        train = jax.jit(make_train(a3c.Config(total_frames=100_000)))
+        result = train(jax.random.key(0))
+
+    Args:
+        config: the ``Config`` of an algorithm.
+
+    Returns:
+        ``train(key) -> Result``, with ``I = total_frames // frames of one iteration`` entries in every metric.
+
+    Raises:
+        ValueError: for settings that do not fit, naming the field, its value and what is accepted.
+    """
+    algorithm = config.build()
+    iterations = config.total_frames // algorithm.frames_per_step
+
+    def train(key):
+        key_init, key_run = jax.random.split(key)
+
+        def iterate(state, _):
+            return algorithm.step(jax.random.fold_in(key_run, state.iteration), state)
+
+        return Result(*jax.lax.scan(iterate, algorithm.init(key_init), length=iterations))
+
+    return train
+
+
+class CompiledRun(NamedTuple):
+    """The programs of one run."""
+
+    init: Callable[[jax.Array], Any]  # key -> state
+    advance: Callable[[jax.Array, Any, int], tuple[Any, Metrics]]
+    iterations: int  # I
+    frames_per_iteration: int
+    compile_seconds: float
+
+
+def compile_run(config):
+    """Compile the run that ``config`` describes for `run_in_pieces`.
+
+    Args:
+        config: the ``Config`` of an algorithm.
+
+    Returns:
+        A `CompiledRun`.
+
+    Raises:
+        ValueError: as `make_train`.
+    """
+    started = time.perf_counter()
+    algorithm = config.build()
+
+    def advance(key, state, count):
+        _, metrics_type = jax.eval_shape(algorithm.step, key, state)
+        room = jax.tree.map(lambda x: jnp.zeros((_PIECE_ITERATIONS, *x.shape), x.dtype), metrics_type)
+
+        def iterate(i, loop):
+            state, metrics = loop
+            state, row = algorithm.step(jax.random.fold_in(key, state.iteration), state)
+            return state, jax.tree.map(lambda room, x: room.at[i].set(x), metrics, row)
+
+        # The count is an argument, not a constant: one program serves every piece, the last one too.
+        return jax.lax.fori_loop(0, count, iterate, (state, room))
+
+    key = jax.random.key(0)
+    init_program = jax.jit(algorithm.init).lower(key).compile()
+    state_type = jax.eval_shape(algorithm.init, key)
+    advance_program = jax.jit(advance, donate_argnums=1).lower(key, state_type, jnp.int32(0)).compile()
+    return CompiledRun(
+        init=init_program,
+        advance=lambda key, state, count: advance_program(key, state, jnp.int32(count)),
+        iterations=config.total_frames // algorithm.frames_per_step,
+        frames_per_iteration=algorithm.frames_per_step,
+        compile_seconds=time.perf_counter() - started,
+    )
+
+
+def run_in_pieces(run, key) -> Iterator[Result]:
+    """The run ``make_train(config)(key)``, number for number, a fraction of a second at a time.
+
+    Args:
+        run: a `CompiledRun`.
+        key: the run's key.
+
+    Yields:
+        The `Result` so far: the state, valid until the next piece is asked for, and the piece's own metrics as
+        NumPy arrays ``[iterations of the piece]``.
+    """
+    key_init, key_run = jax.random.split(key)
+    state = run.init(key_init)
+    done, count = 0, 1
+    while done < run.iterations:
+        count = min(count, run.iterations - done)
+        started = time.perf_counter()
+        state, metrics = run.advance(key_run, state, count)
+        metrics = jax.tree.map(lambda x, count=count: x[:count], jax.device_get(metrics))
+        done += count
+        yield Result(state, metrics)
+        rate = count / (time.perf_counter() - started)
+        count = max(1, min(int(rate * _PIECE_SECONDS), 4 * count, _PIECE_ITERATIONS))

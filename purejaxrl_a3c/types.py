@@ -1,0 +1,141 @@
+"""The bundles of pure functions and the records that pass between them.
+
+Shape letters, used in every docstring of the package:
+
+=====  =====================================================================
+``W``  workers (A3C's actor-learners; A2C has one)
+``B``  environments of one worker
+``T``  environment steps in one rollout (``rollout_length``)
+``A``  discrete actions
+``P``  parameters of a network, raveled into one vector
+``I``  iterations: one rollout of every environment and the learning from it
+``N``  episodes of an evaluation
+=====  =====================================================================
+
+A *frame* is one step of one environment; counts of frames are sums over all environments.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Key = jax.Array
+Params = Any  # a pytree of arrays
+Carry = Any  # a recurrent network's memory of one environment; () for a feed-forward network
+Observation = Any
+
+
+class TimeStep(NamedTuple):
+    """What one environment answers to one action.
+
+    ``terminated`` and ``truncated`` are never both true: an environment that reports both has terminated.
+    """
+
+    obs: Observation  # what to act on next: of the next episode's start if this step ended one
+    reward: jax.Array  # float32 []
+    terminated: jax.Array  # bool []: the episode reached a terminal state, whose value is 0
+    truncated: jax.Array  # bool []: the episode was cut off, by a time limit; it would have gone on
+    final_obs: Observation  # the true successor, before any reset
+    episode_return: jax.Array | None = None  # float32 []: undiscounted, up to and with this step
+    episode_length: jax.Array | None = None  # int32 []: frames, up to and with this step
+
+
+class Env(NamedTuple):
+    """An auto-resetting environment as two pure functions, for a single copy of it."""
+
+    reset: Callable[[Key], tuple[Any, Observation]]
+    step: Callable[[Key, Any, Any], tuple[Any, TimeStep]]
+    observation_shape: tuple[int, ...]
+    action_space: Any  # a gymnax space
+
+
+class Outputs(NamedTuple):
+    """What a network says of one observation, or of a leading axis of them."""
+
+    policy: Any  # a distribution over actions, see distributions.py
+    value: jax.Array  # float32 [...]
+
+
+class Network(NamedTuple):
+    """A policy and a value function. A feed-forward network's carry is ``()``."""
+
+    init: Callable[[Key], Params]
+    carry: Callable[[], Carry]
+    noise: Callable[[Key, tuple[int, ...]], Any]
+    """(key, shape) -> what ``outputs.policy.sample`` needs for actions of that leading shape."""
+    step: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
+    """(params, carry, obs, first) -> (carry, outputs) for one observation: acting."""
+    unroll: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
+    """(params, carry [B], obs [B, T, ...], first [B, T]) -> (carry [B], outputs [B, T]): learning."""
+
+
+class Trajectory(NamedTuple):
+    """``T`` consecutive steps of one environment, under one set of parameters."""
+
+    obs: Observation  # [T, ...]
+    first: jax.Array  # bool [T]: obs starts an episode
+    action: jax.Array  # [T, ...]
+    log_prob: jax.Array  # float32 [T]: of the action, under the policy that chose it
+    reward: jax.Array  # float32 [T]
+    terminated: jax.Array  # bool [T]
+    truncated: jax.Array  # bool [T]
+    final_obs: Observation  # [T, ...]: the true successor of obs
+    carry: Carry  # the network's carry before the first step
+    episode_return: jax.Array  # float32 [T]: running, see TimeStep
+    episode_length: jax.Array  # int32 [T]
+
+
+class Targets(NamedTuple):
+    """What the value function and the policy learn towards; no gradient flows through either."""
+
+    value: jax.Array  # float32 [T]
+    advantage: jax.Array  # float32 [T]
+
+
+class Objective(NamedTuple):
+    """What to minimise, for the trajectories of ``B`` environments."""
+
+    prepare: Callable[[Params, Trajectory], Any]
+    """(params, trajectories [B, T]) -> batch: computed once a rollout, without gradients."""
+    loss: Callable[[Params, Any], tuple[jax.Array, dict[str, jax.Array]]]
+    """(params, batch) -> (scalar, named scalars to report)."""
+
+
+class UpdateRule(NamedTuple):
+    """Whose gradients, taken where, are applied to what, and in which order."""
+
+    init: Callable[[Params], Any]
+    actor: Callable[[Any], Params]
+    """learner -> acting parameters, every leaf with a leading axis [W]."""
+    update: Callable[[Key, Any, Objective, Trajectory], tuple[Any, dict[str, jax.Array]]]
+    """(key, learner, objective, trajectories [W, B, T]) -> (learner, named scalars to report)."""
+
+
+class Metrics(NamedTuple):
+    """What is reported of one iteration: scalars; ``train`` stacks them to ``[I]``."""
+
+    frames: jax.Array  # int32: since the start of the run
+    episode_return: jax.Array  # mean over the episodes that ended in this iteration; NaN where none
+    episode_length: jax.Array  # frames, likewise
+    episodes: jax.Array  # int32: how many ended
+    policy_loss: jax.Array
+    value_loss: jax.Array
+    entropy: jax.Array  # nats
+    value_mean: jax.Array
+    gradient_norm: jax.Array  # global l2 norm before clipping, mean over the pushes
+    staleness_mean: jax.Array  # updates between pull and push, mean over the pushes
+    staleness_max: jax.Array  # int32
+
+
+class Algorithm(NamedTuple):
+    """A learning algorithm on an environment: everything that ``train`` and ``evaluate`` need."""
+
+    init: Callable[[Key], Any]
+    step: Callable[[Key, Any], tuple[Any, Metrics]]
+    """(key, state) -> (state, metrics): one iteration of acting and learning."""
+    policy: Callable[[Any], Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]]
+    """state -> the function (carry, obs, first) -> (carry, outputs) that acts."""
+    env: Env
+    network: Network
+    frames_per_step: int

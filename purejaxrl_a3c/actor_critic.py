@@ -37,9 +37,7 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
 
     def init(key):
         key_network, key_env = jax.random.split(key)
-        position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(
-            jax.random.split(key_env, shape)
-        )
+        position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(jax.random.split(key_env, shape))
         return State(rule.init(network.init(key_network)), position, jnp.int32(0))
 
     def act(params, key, position):
@@ -52,9 +50,7 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
         )
         learner, reported = rule.update(key_update, state.learner, objective, trajectories)
         iteration = state.iteration + 1
-        metrics = Metrics(
-            frames=iteration * frames_per_step, **episode_metrics(trajectories), **reported
-        )
+        metrics = Metrics(frames=iteration * frames_per_step, **episode_metrics(trajectories), **reported)
         return State(learner, position, iteration), metrics
 
     def policy(state):

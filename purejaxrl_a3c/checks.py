@@ -57,7 +57,11 @@ def check_discrete(env_id, action_space):
         ValueError: naming the environment and its action space.
     """
     if not isinstance(action_space, spaces.Discrete):
-        reject("env_id", env_id, f"an environment with discrete actions; the actions of this one are {action_space}")
+        reject(
+            "env_id",
+            env_id,
+            f"an environment with discrete actions; the actions of this one are {action_space}",
+        )
 
 
 def count_iterations(total_frames, frames_per_iteration):

@@ -19,7 +19,6 @@ from purejaxrl_a3c import logging
 from purejaxrl_a3c.algorithms import a2c, a3c
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import compile_run, run_in_pieces
-from purejaxrl_a3c.types import Metrics
 
 ALGORITHMS = {"a3c": a3c.Config, "a2c": a2c.Config}
 _DEFAULT = "a3c"
@@ -66,14 +65,15 @@ def parse(argv):
     rest = argv[1:]
     if argv[:1] == ["train"] and (not rest or rest[0].startswith("-")) and rest not in (["-h"], ["--help"]):
         argv = ["train", _DEFAULT, *rest]
-    app = tyro.extras.SubcommandApp()
-    algorithms = [_arguments(name, config_type) for name, config_type in ALGORITHMS.items()]
 
-    @app.command(name="train")
-    def _train(algorithm: tyro.conf.OmitArgPrefixes[Union[tuple(algorithms)]]):  # type: ignore[misc]  # noqa: UP007
+    def train(algorithm):
         """Train an agent and evaluate it. The algorithm may be left out; the default is a3c."""
         return type(algorithm).__name__, algorithm.config, algorithm.options
 
+    algorithms = tuple(_arguments(name, config_type) for name, config_type in ALGORITHMS.items())
+    train.__annotations__["algorithm"] = tyro.conf.OmitArgPrefixes[Union[algorithms]]  # noqa: UP007
+    app = tyro.extras.SubcommandApp()
+    app.command(train)
     return app.cli(prog="purejaxrl-a3c", args=argv, description="Reinforcement-learning runs as pure functions.")
 
 
@@ -143,21 +143,23 @@ def _run(run, key, folder, title, console):
     )
     task = progress.add_task("train", total=run.iterations * run.frames_per_iteration, rate=0, score="-")
     pieces = []
-    state, started = None, time.perf_counter()
+    state = None
+    started = time.perf_counter()
     file = logging.MetricsFile(folder)
     try:
         with progress:
-            for state, metrics in run_in_pieces(run, key):
-                pieces.append(metrics)
-                file.append(metrics)
-                frames = int(metrics.frames[-1])
+            for result in run_in_pieces(run, key):
+                state = result.state
+                pieces.append(result.metrics)
+                file.append(result.metrics)
+                frames = int(result.metrics.frames[-1])
                 rate = frames / (time.perf_counter() - started)
                 progress.update(task, completed=frames, rate=rate, score=_recent_return(pieces))
     finally:
         seconds = time.perf_counter() - started
         file.close()
         if pieces:
-            metrics = Metrics(*(np.concatenate(columns) for columns in zip(*pieces, strict=True)))
+            metrics = jax.tree.map(lambda *columns: np.concatenate(columns), *pieces)
             logging.plot_learning_curve(folder / "learning_curve.png", title, metrics)
     return state, metrics, seconds
 
@@ -181,7 +183,7 @@ def _arguments(name, config_type):
 
 def _cache_compilations():
     """Keep compiled programs between runs, in the user's cache folder."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(cache / "purejaxrl_a3c"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -91,9 +91,7 @@ def plot_learning_curve(path, title, metrics):
     ended = metrics.episodes > 0
     # One dot an iteration would hide the curve in a long run: every k-th is enough to show the spread.
     shown = np.flatnonzero(ended)[:: max(1, ended.sum() // 3000)]
-    top.plot(
-        metrics.frames[shown], metrics.episode_return[shown], ".", ms=2, alpha=0.25, color="C0", mew=0
-    )
+    top.plot(metrics.frames[shown], metrics.episode_return[shown], ".", ms=2, alpha=0.25, color="C0", mew=0)
     frames, means = binned_mean(metrics.frames, metrics.episode_return, metrics.episodes, bins=100)
     top.plot(frames, means, color="C0", lw=2)
     top.set_title(title)

@@ -79,11 +79,7 @@ def policy_gradient(network, *, gamma, lambda_, entropy_coefficient, value_coeff
         _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
         terms = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
         terms = {name: term.mean() for name, term in terms.items()}
-        total = (
-            terms["policy_loss"]
-            + value_coefficient * terms["value_loss"]
-            - entropy_coefficient * terms["entropy"]
-        )
+        total = terms["policy_loss"] + value_coefficient * terms["value_loss"] - entropy_coefficient * terms["entropy"]
         return total, terms
 
     return Objective(prepare, loss)

@@ -57,9 +57,7 @@ def vtrace(value, next_value, reward, discount, last, log_rho, *, lambda_=1.0, c
         error = delta + trace * error_after
         return error, (error, error_after)
 
-    _, (error, error_after) = jax.lax.scan(
-        backward, jnp.zeros_like(value[0]), (delta, trace), reverse=True
-    )
+    _, (error, error_after) = jax.lax.scan(backward, jnp.zeros_like(value[0]), (delta, trace), reverse=True)
     q = next_value + lambda_ * going_on * error_after
     advantage = rho * (reward + discount * q - value)
     return Targets(*jax.lax.stop_gradient((value + error, advantage)))

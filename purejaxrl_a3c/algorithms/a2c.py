@@ -18,8 +18,8 @@ class Config:
     """Environment steps between two updates (5 in Mnih et al. 2016 and OpenAI Baselines)."""
     total_frames: int = 500_000
     """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
-    learning_rate: float = 1.5e-3
-    """Of RMSProp, at the start."""
+    learning_rate: float = 7e-4
+    """Of RMSProp, at the start (7e-4 in OpenAI Baselines)."""
     anneal_learning_rate: bool = True
     """Let the learning rate fall linearly to 0 over the run (Mnih et al. 2016)."""
     gamma: float = 0.99
@@ -50,6 +50,7 @@ class Config:
             ValueError: naming the field, its value and what is accepted.
         """
         checks.check_fields(self)
+        iterations = checks.count_iterations(self.total_frames, self.num_envs * self.rollout_length)
         env = envs.make(self.env_id)
         checks.check_discrete(self.env_id, env.action_space)
         network = networks.make(self, env)
@@ -60,7 +61,6 @@ class Config:
             entropy_coefficient=self.entropy_coefficient,
             value_coefficient=self.value_coefficient,
         )
-        iterations = checks.count_iterations(self.total_frames, self.num_envs * self.rollout_length)
         rule = updates.synchronous(optimizers.shared_rmsprop(self, num_updates=iterations))
         return actor_critic(
             env,

@@ -14,14 +14,14 @@ class Config:
     """A name in ``gymnax.registered_envs``."""
     num_workers: int = 16
     """Actor-learners, each with its own copy of the parameters (16 in Mnih et al. 2016)."""
-    envs_per_worker: int = 1
-    """Environments that each worker steps in parallel (1 in Mnih et al. 2016)."""
+    envs_per_worker: int = 4
+    """Environments that each worker steps in parallel. 1 in Mnih et al. 2016; more make its gradient less noisy."""
     rollout_length: int = 5
     """Environment steps between two updates (5 in Mnih et al. 2016 and OpenAI Baselines)."""
     total_frames: int = 500_000
     """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
-    learning_rate: float = 1.5e-3
-    """Of RMSProp, at the start."""
+    learning_rate: float = 7e-4
+    """Of RMSProp, at the start (7e-4 in OpenAI Baselines)."""
     anneal_learning_rate: bool = True
     """Let the learning rate fall linearly to 0 over the run (Mnih et al. 2016)."""
     gamma: float = 0.99
@@ -52,6 +52,8 @@ class Config:
             ValueError: naming the field, its value and what is accepted.
         """
         checks.check_fields(self)
+        frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
+        iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
         env = envs.make(self.env_id)
         checks.check_discrete(self.env_id, env.action_space)
         network = networks.make(self, env)
@@ -62,8 +64,6 @@ class Config:
             entropy_coefficient=self.entropy_coefficient,
             value_coefficient=self.value_coefficient,
         )
-        frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
-        iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
         optimizer = optimizers.shared_rmsprop(self, num_updates=iterations * self.num_workers)
         rule = updates.asynchronous(optimizer, self.num_workers)
         return actor_critic(

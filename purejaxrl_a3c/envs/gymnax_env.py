@@ -45,7 +45,7 @@ def make(env_id):
         state_types, timestep_types = jax.eval_shape(step, key, state, action)
         return _astype(state, state_types), _astype(obs, timestep_types.obs)
 
-    shape = jax.eval_shape(reset, jax.random.key(0))[1].shape
+    shape = jax.eval_shape(lambda: reset(jax.random.key(0)))[1].shape
     return Env(reset, step, observation_shape=shape, action_space=env.action_space(params))
 
 

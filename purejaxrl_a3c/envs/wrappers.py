@@ -32,9 +32,7 @@ def record_episodes(env):
         episode_return = state.episode_return + timestep.reward
         episode_length = state.episode_length + 1
         last = timestep.terminated | timestep.truncated
-        next_state = EpisodeState(
-            inner, jnp.where(last, 0.0, episode_return), jnp.where(last, 0, episode_length)
-        )
+        next_state = EpisodeState(inner, jnp.where(last, 0.0, episode_return), jnp.where(last, 0, episode_length))
         return next_state, timestep._replace(episode_return=episode_return, episode_length=episode_length)
 
     return Env(reset, step, env.observation_shape, env.action_space)

@@ -61,7 +61,7 @@ def asynchronous(optimizer, num_workers):
     def gradient_at(objective, params, trajectories):
         batch = objective.prepare(params, trajectories)
         gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
-        return ravel_pytree(gradient)[0], metrics | {"gradient_norm": optax.global_norm(gradient)}
+        return ravel_pytree(gradient)[0], metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
     def update(key, learner, objective, trajectories):
         gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, learner.snapshots, trajectories)
@@ -86,9 +86,7 @@ def asynchronous(optimizer, num_workers):
         params, opt_state, version, snapshots, pulled_version = shared
         metrics = {name: value.mean() for name, value in metrics.items()}
         metrics |= {"staleness_mean": staleness.mean(), "staleness_max": staleness.max()}
-        learner = Learner(
-            unravel(params), opt_state, version, jax.vmap(unravel)(snapshots), pulled_version
-        )
+        learner = Learner(unravel(params), opt_state, version, jax.vmap(unravel)(snapshots), pulled_version)
         return learner, metrics
 
     return UpdateRule(init, actor, update)

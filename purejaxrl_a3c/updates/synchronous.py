@@ -40,7 +40,7 @@ def synchronous(optimizer):
         gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
         step, opt_state = optimizer.update(gradient, opt_state, params)
         metrics |= {
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "staleness_mean": jnp.float32(0),
             "staleness_max": jnp.int32(0),
         }

@@ -1,0 +1,73 @@
+"""What every result is saved with: the command, the versions, the machine and the commit."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
+
+
+def describe():
+    """The circumstances of a measurement, as a dict of strings."""
+    device = jax.devices()[0]
+    return {
+        "command": "python -m benchmarks." + Path(sys.argv[0]).stem + "".join(f" {x}" for x in sys.argv[1:]),
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": f"{device.platform}: {device.device_kind}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+    }
+
+
+def save(name, data, table):
+    """Write ``results/NAME.json``, everything measured, and ``results/NAME.md``, the table for a reader.
+
+    Args:
+        name: of the files.
+        data: what to put into the JSON beside `describe`.
+        table: Markdown.
+    """
+    about = describe()
+    (RESULTS / f"{name}.json").write_text(json.dumps(about | data, indent=1) + "\n")
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    footer = (
+        f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['processor']}; "
+        f"{about['device']}; Python {about['python']}, {versions}.\n"
+    )
+    (RESULTS / f"{name}.md").write_text(f"{table}\n{footer}")
+    print(table)
+
+
+def markdown_table(header, rows):
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def _commit():
+    def git(*arguments):
+        return subprocess.run(
+            ["git", *arguments], cwd=RESULTS, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    # What is measured is the package and the scripts: results of other scripts may lie about.
+    changed = git("status", "--porcelain", "--", "../../purejaxrl_a3c", "..", ":!.")
+    return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,50 @@
+import re
+from dataclasses import replace
+from typing import Any
+
+import jax
+import pytest
+
+from purejaxrl_a3c import a2c, a3c, make_train
+
+BAD = [
+    ("env_id", "CartPole", "nearest: CartPole-v1"),
+    ("env_id", "Pendulum-v1", "discrete actions; the actions of this one are Box"),
+    ("rollout_length", 0, "an int >= 1"),
+    ("rollout_length", 2.5, "an int >= 1"),
+    ("total_frames", 0, "an int >= 1"),
+    ("total_frames", 79, "at least 80, the frames of one iteration"),
+    ("total_frames", 2**31, f"at most {2**31 - 1}"),
+    ("gamma", 1.01, "in [0, 1]"),
+    ("gamma", -0.1, "in [0, 1]"),
+    ("gamma", float("nan"), "in [0, 1]"),
+    ("lambda_", 2.0, "in [0, 1]"),
+    ("rmsprop_decay", -1.0, "in [0, 1]"),
+    ("learning_rate", -1e-3, ">= 0"),
+    ("entropy_coefficient", -1.0, ">= 0"),
+    ("value_coefficient", -1.0, ">= 0"),
+    ("max_gradient_norm", 0.0, "> 0"),
+    ("rmsprop_epsilon", 0.0, "> 0"),
+    ("hidden_sizes", (64, 0), "a tuple of ints >= 1"),
+    ("hidden_sizes", [64], "a tuple of ints >= 1"),
+    ("activation", "softplus", "one of elu, gelu, relu, silu, tanh"),
+]
+CONFIGS: dict[str, Any] = {
+    "a2c": a2c.Config(num_envs=16, rollout_length=5),
+    "a3c": a3c.Config(num_workers=8, envs_per_worker=2, rollout_length=5),
+}
+SIZES = [("a2c", "num_envs"), ("a3c", "num_workers"), ("a3c", "envs_per_worker")]
+CASES = [(name, *bad) for name in CONFIGS for bad in BAD] + [(*size, 0, "an int >= 1") for size in SIZES]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "accepted"), CASES)
+def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, name, field, value, accepted):
+    def compile_nothing(*args, **kwargs):
+        raise AssertionError("compiled before the input was checked")
+
+    monkeypatch.setattr(jax._src.compiler, "compile_or_get_cached", compile_nothing)
+    config = replace(CONFIGS[name], **{field: value})
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(config)
+    assert field in str(error.value)
+    assert repr(value) in str(error.value)

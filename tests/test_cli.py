@@ -1,0 +1,161 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from purejaxrl_a3c.cli import Options, main, parse
+from purejaxrl_a3c.types import Metrics
+
+QUICK = [
+    "--env-id",
+    "Catch-bsuite",
+    "--hidden-sizes",
+    "8",
+    "--total-frames",
+    "4000",
+    "--evaluation-episodes",
+    "7",
+]
+
+
+@pytest.fixture(autouse=True)
+def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def failure(capsys, *argv):
+    """The message of a run that must fail with the exit status of bad input."""
+    with pytest.raises(SystemExit) as end:
+        main(["train", *argv])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def read_metrics(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_arguments_a3c_runs_on_cartpole():
+    name, config, options = parse(["train"])
+    assert (name, config, options) == ("a3c", a3c.Config(), Options())
+    assert config.env_id == "CartPole-v1"
+
+
+def test_every_field_is_a_flag():
+    command = "train a2c --env-id Acrobot-v1 --total-frames 1000000 --seed 3 --out runs/acrobot --hidden-sizes 32 16"
+    name, config, options = parse([*command.split(), "--no-anneal-learning-rate", "--shared-torso", "--lambda_", "0.9"])
+    assert name == "a2c"
+    assert config == a2c.Config(
+        env_id="Acrobot-v1",
+        total_frames=1_000_000,
+        hidden_sizes=(32, 16),
+        anneal_learning_rate=False,
+        shared_torso=True,
+        lambda_=0.9,
+    )
+    assert (options.seed, str(options.out)) == (3, "runs/acrobot")
+    assert parse(["train", "--num-workers", "3"])[1] == a3c.Config(num_workers=3)
+
+
+def test_a_run_leaves_its_config_metrics_and_picture_and_prints_a_line_of_json(tmp_path, capsys):
+    out = tmp_path / "run"
+    main(["train", "a3c", *QUICK, "--seed", "5", "--out", str(out), "--json"])
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    config = a3c.Config(env_id="Catch-bsuite", hidden_sizes=(8,), total_frames=4000)
+    key_run, key_evaluate = jax.random.split(jax.random.key(5))
+    result = jax.jit(make_train(config))(key_run)
+    returns = evaluate(config, result.state, key_evaluate, episodes=7, deterministic=True)
+    assert summary["algorithm"] == "a3c"
+    assert summary["env_id"] == "Catch-bsuite"
+    assert summary["seed"] == 5
+    assert summary["frames"] == result.metrics.frames[-1]
+    assert summary["evaluation_episodes"] == 7
+    assert summary["evaluation_return_mean"] == pytest.approx(float(returns.mean()))
+    assert summary["evaluation_return_std"] == pytest.approx(float(returns.std()))
+    assert summary["staleness_mean"] == pytest.approx(float(result.metrics.staleness_mean.mean()), rel=1e-5)
+    assert summary["compile_seconds"] > 0
+    rate = summary["frames"] / summary["train_seconds"]
+    assert summary["frames_per_second"] == pytest.approx(rate, rel=0.05)
+
+    rows = read_metrics(out)
+    assert list(rows[0]) == list(Metrics._fields)
+    assert len(rows) == len(result.metrics.frames)
+    for field in Metrics._fields:
+        column = [float(row[field] or "nan") for row in rows]
+        np.testing.assert_allclose(column, getattr(result.metrics, field), rtol=1e-6)
+
+    record = json.loads((out / "config.json").read_text())
+    assert record["algorithm"] == "a3c"
+    assert record["seed"] == 5
+    assert a3c.Config(**(record["config"] | {"hidden_sizes": tuple(record["config"]["hidden_sizes"])})) == config
+    assert record["versions"]["jax"] == jax.__version__
+    assert (out / "learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("precious")
+    message = failure(capsys, "a2c", *QUICK, "--out", str(tmp_path))
+    assert "out: " in message
+    assert "new or empty folder" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert "out: " in failure(capsys, "a2c", *QUICK, "--out", str(tmp_path / "mine.txt"))
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--env-id", "CartPol-v1"],
+            "env_id: 'CartPol-v1' is not a gymnax environment; nearest: CartPole-v1",
+        ),
+        (["--gamma", "1.5"], "gamma: 1.5 is not accepted; it must be in [0, 1]"),
+        (["--num-workers", "0"], "num_workers: 0 is not accepted; it must be an int >= 1"),
+        (["--evaluation-episodes", "0"], "evaluation_episodes: 0 is not accepted; it must be >= 1"),
+        (["--total-frames", "many"], "invalid literal for int() with base 10: 'many'"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_leaves_no_folder(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in failure(capsys, *argv)
+    assert not list(tmp_path.iterdir())
+
+
+def test_interrupting_keeps_what_was_written(tmp_path):
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "purejaxrl_a3c",
+        "train",
+        "a2c",
+        "--out",
+        str(out),
+        "--total-frames",
+        "2000000000",
+    ]
+    process = subprocess.Popen([*command, "--hidden-sizes", "8", "--json"], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not ((out / "metrics.csv").exists() and len(read_metrics(out)) > 500):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == ""
+    rows = read_metrics(out)
+    assert len(rows) > 500
+    np.testing.assert_array_equal([int(row["frames"]) for row in rows], 80 * np.arange(1, len(rows) + 1))
+    assert (out / "config.json").exists()
+    assert (out / "learning_curve.png").exists()

@@ -1,0 +1,186 @@
+"""One battery that every algorithm passes: add a line to ``CONFIGS``."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes  # noqa: F401  (registers the probe environments)
+import pytest
+
+from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from purejaxrl_a3c.train import compile_run, run_in_pieces
+
+SMALL: dict[str, Any] = {
+    "env_id": "CartPole-v1",
+    "rollout_length": 6,
+    "hidden_sizes": (8, 8),
+    "total_frames": 6 * 8 * 12,
+}
+CONFIGS: dict[str, Any] = {
+    "a2c": a2c.Config(num_envs=8, **SMALL),
+    "a3c": a3c.Config(num_workers=4, envs_per_worker=2, **SMALL),
+    "a3c_shared_torso": a3c.Config(num_workers=4, envs_per_worker=2, shared_torso=True, **SMALL),
+}
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def config(name):
+    return CONFIGS[name]
+
+
+@pytest.fixture(scope="module")
+def result(config):
+    return jax.jit(make_train(config))(KEY)
+
+
+def assert_equal(a, b, **tolerance):
+    def check(x, y):
+        assert x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, **({"rtol": 0, "atol": 0} | tolerance))
+
+    jax.tree.map(check, a, b)
+
+
+def test_metrics_have_an_entry_an_iteration_and_are_finite(config, result):
+    iterations = 12
+    for field, values in result.metrics._asdict().items():
+        assert values.shape == (iterations,), field
+        if field not in ("episode_return", "episode_length"):
+            assert np.isfinite(values).all(), field
+    metrics = result.metrics
+    np.testing.assert_array_equal(metrics.frames, 48 * np.arange(1, iterations + 1))
+    np.testing.assert_array_equal(np.isnan(metrics.episode_return), metrics.episodes == 0)
+    # In CartPole every frame pays 1, so the two statistics are one.
+    np.testing.assert_array_equal(metrics.episode_return, metrics.episode_length)
+    assert metrics.episodes.sum() > 5
+    assert (metrics.episodes * metrics.episode_length)[metrics.episodes > 0].sum() <= metrics.frames[-1]
+    assert (metrics.entropy <= np.log(2) + 1e-5).all()
+    assert (metrics.gradient_norm > 0).all()
+
+
+def test_the_same_key_gives_the_same_run_and_another_key_another(config, result):
+    train = jax.jit(make_train(config))
+    assert_equal(train(KEY), result)
+    assert (train(jax.random.key(1)).metrics.value_mean != result.metrics.value_mean).any()
+
+
+def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
+    keys = jnp.stack([jax.random.key(5), KEY])
+    many = jax.jit(jax.vmap(make_train(config)))(keys)
+    assert_equal(jax.tree.map(lambda x: x[1], many.metrics), result.metrics, rtol=1e-3, atol=1e-4)
+
+
+FLOATS = {
+    "learning_rate": 3e-3,
+    "gamma": 0.9,
+    "lambda_": 0.7,
+    "entropy_coefficient": 0.1,
+    "value_coefficient": 1.0,
+    "max_gradient_norm": 0.1,
+    "rmsprop_decay": 0.9,
+    "rmsprop_epsilon": 1e-2,
+}
+
+
+def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
+    floats = {key for key, value in vars(config).items() if isinstance(value, float)}
+    assert floats == FLOATS.keys()
+
+    def run(changes):
+        return make_train(replace(config, **changes))(KEY).metrics
+
+    # One program for all: row i of the batch changes field i, the last row none.
+    names = sorted(floats)
+    defaults = jnp.array([getattr(config, field) for field in names])
+    changed = jnp.array([FLOATS[field] for field in names])
+    rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), changed[None], defaults[None])
+    batch = jax.jit(jax.vmap(lambda row: run(dict(zip(names, row, strict=True)))))(rows)
+    assert_equal(jax.tree.map(lambda x: x[-1], batch), result.metrics, rtol=1e-3, atol=1e-4)
+    for i, field in enumerate(names):
+        assert (batch.value_loss[i] != batch.value_loss[-1]).any(), field
+    # The same change by way of a Python float is the same run.
+    alone = jax.jit(lambda: run({"gamma": FLOATS["gamma"]}))()
+    row = jax.tree.map(lambda x: x[names.index("gamma")], batch)
+    assert_equal(row, alone, rtol=1e-3, atol=1e-4)
+
+
+def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, result):
+    algorithm = config.build()
+    key_init, key_run = jax.random.split(KEY)
+
+    @jax.jit
+    def advance(state):
+        def iterate(state, _):
+            return algorithm.step(jax.random.fold_in(key_run, state.iteration), state)
+
+        return jax.lax.scan(iterate, state, length=6)
+
+    state, first = advance(jax.jit(algorithm.init)(key_init))
+    leaves, structure = jax.tree.flatten(state)
+    saved = [np.asarray(leaf) for leaf in leaves]  # raises for a key, which the state must not hold
+    state, second = advance(jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in saved]))
+    assert_equal(state, result.state)
+    assert_equal(jax.tree.map(lambda *x: jnp.concatenate(x), first, second), result.metrics)
+
+
+def test_a_run_in_pieces_is_the_same_run(config, result):
+    states, pieces = [], []
+    for piece in run_in_pieces(compile_run(config), KEY):
+        states.append(jax.device_get(piece.state))
+        pieces.append(piece.metrics)
+    assert len(pieces) > 1
+    metrics = jax.tree.map(lambda *x: np.concatenate(x), *pieces)
+    assert_equal(metrics, jax.device_get(result.metrics))
+    assert_equal(states[-1], jax.device_get(result.state))
+
+
+def test_a_step_is_traced_once(config):
+    algorithm = config.build()
+    traces = []
+
+    @jax.jit
+    def step(key, state):
+        traces.append(1)
+        return algorithm.step(key, state)
+
+    state = jax.jit(algorithm.init)(KEY)
+    for iteration in range(3):
+        state, _ = step(jax.random.fold_in(KEY, iteration), state)
+    assert len(traces) == 1
+
+
+def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config):
+    def peak(iterations):
+        longer = replace(config, total_frames=48 * iterations)
+        memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+    scalars = 4 * len(make_train(config)(KEY).metrics)
+    growth = (peak(10_000) - peak(1_000)) / 9_000
+    assert growth <= 2 * scalars
+
+
+def test_evaluation_maps_over_states_and_keys(config, result):
+    one = evaluate(config, result.state, KEY, episodes=5)
+    assert one.shape == (5,)
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), result.state)
+    many = jax.vmap(lambda state, key: evaluate(config, state, key, episodes=5))(
+        states, jnp.stack([KEY, jax.random.key(1)])
+    )
+    np.testing.assert_array_equal(many[0], one)
+    assert (many[1] != one).any()
+
+
+def test_strings_and_sizes_are_static_and_a_config_is_frozen(config):
+    assert hash(config) == hash(replace(config))
+    with pytest.raises(AttributeError):
+        config.gamma = 0.5

@@ -1,0 +1,43 @@
+"""Algorithms that must coincide where their definitions do."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from purejaxrl_a3c import a2c, a3c, make_train
+
+# The algorithms have defaults of their own; here they must agree in everything.
+SAME: dict[str, Any] = {
+    "env_id": "CartPole-v1",
+    "rollout_length": 5,
+    "hidden_sizes": (8,),
+    "total_frames": 5 * 4 * 30,
+    "learning_rate": 1e-3,
+    "lambda_": 0.9,
+}
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_a3c_with_one_worker_is_a2c(shared_torso):
+    key = jax.random.key(0)
+    one = jax.jit(make_train(a3c.Config(num_workers=1, envs_per_worker=4, shared_torso=shared_torso, **SAME)))(key)
+    lockstep = jax.jit(make_train(a2c.Config(num_envs=4, shared_torso=shared_torso, **SAME)))(key)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        one.state.learner.params,
+        lockstep.state.learner.params,
+    )
+    for a, b in zip(one.metrics, lockstep.metrics, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert one.metrics.staleness_max.max() == 0
+
+
+def test_a3c_with_more_workers_is_not():
+    key = jax.random.key(0)
+    four = jax.jit(make_train(a3c.Config(num_workers=4, envs_per_worker=1, **SAME)))(key)
+    lockstep = jax.jit(make_train(a2c.Config(num_envs=4, **SAME)))(key)
+    # The first rollout is the same, in whichever way its environments are dealt out; from then on not.
+    assert four.metrics.value_loss[0] == pytest.approx(lockstep.metrics.value_loss[0], rel=1e-4)
+    assert four.metrics.value_loss[-1] != pytest.approx(lockstep.metrics.value_loss[-1], rel=1e-2)

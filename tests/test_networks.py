@@ -1,0 +1,112 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxrl_a3c import envs, networks
+
+DESCRIPTION = {"hidden_sizes": (8, 8), "activation": "tanh"}
+
+
+def make(env_id="Catch-bsuite", **changes):
+    env = envs.make(env_id)
+    return env, networks.make(SimpleNamespace(**(DESCRIPTION | {"shared_torso": False} | changes)), env)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (64, 1)])
+def test_orthogonal_matrices_are_orthogonal_also_when_vmapped(shape):
+    init = networks.orthogonal(3.0)
+    keys = jax.random.split(jax.random.key(0), 3)
+    matrices = jax.vmap(lambda key: init(key, shape))(keys)
+    for key, matrix in zip(keys, matrices, strict=True):
+        np.testing.assert_array_equal(matrix, init(key, shape))
+        narrow = matrix if shape[0] >= shape[1] else matrix.T
+        np.testing.assert_allclose(narrow.T @ narrow, 9.0 * np.eye(min(shape)), atol=1e-4)
+
+
+def test_no_qr_is_batched_under_vmap():
+    keys = jax.random.split(jax.random.key(0), 3)
+    program = jax.make_jaxpr(jax.vmap(lambda key: networks.orthogonal(1.0)(key, (8, 8))))(keys)
+    shapes = [
+        equation.invars[0].aval.shape
+        for equation in _equations(program.jaxpr)
+        if equation.primitive.name in ("qr", "geqrf", "householder_product")
+    ]
+    assert shapes
+    assert all(len(shape) == 2 or shape[0] == 1 for shape in shapes)
+
+
+def _equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
+
+
+# Each process gets three chances to deadlock, as a batched QR does on jaxlib 0.10 with two cores: 24 seeds each,
+# compiled anew, in a pool of two threads whatever the machine has.
+MANY_SEEDS = """
+import jax
+from purejaxrl_a3c import a3c, make_train
+config = a3c.Config(num_workers=2, rollout_length=2, total_frames=8)
+train = jax.jit(jax.vmap(make_train(config)))
+for seed in range(20):
+    result = jax.block_until_ready(train(jax.random.split(jax.random.key(seed), 24)))
+print(result.metrics.frames.shape)
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_training_many_seeds_at_once_does_not_deadlock(attempt):
+    program = subprocess.run(
+        [sys.executable, "-c", MANY_SEEDS], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert program.returncode == 0, program.stderr
+    assert program.stdout.strip() == "(24, 2)"
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_a_rollout_in_one_call_equals_step_by_step(shared_torso):
+    env, network = make(shared_torso=shared_torso)
+    params = network.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (3, 4, *env.observation_shape))
+    first = jnp.zeros((3, 4), bool)
+    _, together = network.unroll(params, network.carry(), obs, first)
+    assert together.value.shape == (3, 4)
+    for b in range(3):
+        for t in range(4):
+            _, one = network.step(params, network.carry(), obs[b, t], first[b, t])
+            np.testing.assert_allclose(one.value, together.value[b, t], rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one.policy.logits, together.policy.logits[b, t], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared_torso", [False, True])
+def test_policy_and_value_share_the_torso_only_if_asked_to(shared_torso):
+    env, network = make(shared_torso=shared_torso)
+    params = network.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), env.observation_shape)
+    value_gradient = jax.grad(lambda params: network.step(params, (), obs, False)[1].value)(params)["params"]
+    policy_torso = value_gradient["torso" if shared_torso else "policy_torso"]
+    moved = any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(policy_torso))
+    assert moved == shared_torso
+    assert ("value_torso" in value_gradient) != shared_torso
+
+
+def test_acting_does_not_evaluate_a_separate_value_network():
+    env, network = make()
+    params = network.init(jax.random.key(0))
+
+    def act(params, obs, noise):
+        return network.step(params, (), obs, False)[1].policy.sample(noise)
+
+    program = jax.jit(act).lower(params, jnp.zeros(env.observation_shape), jnp.float32(0.5)).compile()
+    cost = program.cost_analysis()
+    assert cost is not None
+    policy_products = 2 * (50 * 8 + 8 * 8 + 8 * 3)
+    assert policy_products <= cost["flops"] < policy_products + 2 * 50 * 8

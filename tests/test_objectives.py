@@ -1,0 +1,142 @@
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from purejaxrl_a3c import envs, networks, objectives
+from purejaxrl_a3c.types import Trajectory
+
+T, B = 9, 4
+GAMMA, LAMBDA, ENTROPY, VALUE = 0.9, 0.8, 0.02, 0.5
+
+
+@pytest.fixture(scope="module")
+def network():
+    description = SimpleNamespace(hidden_sizes=(8,), activation="tanh", shared_torso=False)
+    return networks.make(description, envs.make("CartPole-v1"))
+
+
+@pytest.fixture(scope="module")
+def params(network):
+    # Larger than at initialisation, where all logits are nearly equal.
+    return jax.tree.map(lambda x: 3.0 * x + 0.1, network.init(jax.random.key(0)))
+
+
+def trajectories(ends):
+    """Blocks ``[B, T]`` whose rows hang together: obs is the last final_obs, unless an episode ended."""
+    rng = np.random.default_rng(0)
+    kind = np.array(ends)
+    first = np.concatenate([np.ones((B, 1), bool), kind[:, :-1] > 0], axis=1)
+    obs, final_obs = rng.normal(size=(2, B, T, 4)).astype(np.float32)
+    obs[:, 1:] = np.where(first[:, 1:, None], obs[:, 1:], final_obs[:, :-1])
+    zeros = jnp.zeros((B, T))
+    return Trajectory(
+        obs=jnp.asarray(obs),
+        first=jnp.asarray(first),
+        action=jnp.asarray(rng.integers(2, size=(B, T)), jnp.int32),
+        log_prob=zeros,
+        reward=jnp.asarray(rng.normal(size=(B, T)), jnp.float32),
+        terminated=jnp.asarray(kind == 1),
+        truncated=jnp.asarray(kind == 2),
+        final_obs=jnp.asarray(final_obs),
+        carry=(),
+        episode_return=zeros,
+        episode_length=zeros,
+    )
+
+
+ENDS = {
+    "none": np.zeros((B, T), int),
+    # 1 terminated, 2 truncated: several in one block, at its start, at its end, and twice in a row.
+    "many": [[0, 2, 0, 0, 1, 0, 2, 0, 0], [2, 2, 0, 0, 0, 0, 0, 0, 2], [0, 0, 1, 0, 0, 0, 0, 0, 1], [0] * T],
+    "always": np.full((B, T), 2),
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_successors_are_valued_at_the_true_final_observation(network, params, ends):
+    rows = trajectories(ENDS[ends])
+    _, bootstrap = objectives.policy_gradient(
+        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=0.0, value_coefficient=0.5
+    ).prepare(params, rows)
+    _, outputs = network.unroll(params, (), rows.obs, rows.first)
+    last = rows.terminated | rows.truncated
+    next_value = jax.vmap(objectives.successor_values)(outputs.value, bootstrap, last)
+    _, truth = network.unroll(params, (), rows.final_obs, rows.first)
+    valid = ~np.asarray(rows.terminated)
+    np.testing.assert_allclose(next_value[valid], truth.value[valid], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("ends", "evaluations"), [("none", 1), ("many", 3), ("always", T)])
+def test_a_block_without_truncations_evaluates_one_successor_an_environment(network, params, ends, evaluations):
+    calls = []
+
+    def step(*arguments):
+        jax.debug.callback(lambda: calls.append(1))  # once for all environments of the batch
+        return network.step(*arguments)
+
+    def bootstrap(row):
+        return objectives.bootstrap_values(network._replace(step=step), params, row)
+
+    jax.block_until_ready(jax.vmap(bootstrap)(trajectories(ENDS[ends])))
+    jax.effects_barrier()
+    assert len(calls) == evaluations
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
+    """With targets from plain loops over values that were computed apart, and held constant."""
+    rows = trajectories(ENDS[ends])
+    objective = objectives.policy_gradient(
+        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
+    )
+    value = network.unroll(params, (), rows.obs, rows.first)[1].value
+    next_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
+    advantage = np.stack(
+        [
+            reference.gae(
+                value=np.asarray(value[b], float),
+                next_value=np.asarray(next_value[b], float),
+                reward=np.asarray(rows.reward[b], float),
+                discount=GAMMA * (1.0 - np.asarray(rows.terminated[b])),
+                last=np.asarray(rows.terminated[b] | rows.truncated[b], float),
+                lambda_=LAMBDA,
+            )
+            for b in range(B)
+        ]
+    ).astype(np.float32)
+    target = advantage + value
+
+    def textbook(params):
+        def one(obs, first, action, advantage, target):
+            _, outputs = network.step(params, (), obs, first)
+            log_probs = jax.nn.log_softmax(outputs.policy.logits)
+            entropy = -jnp.sum(jnp.exp(log_probs) * log_probs)
+            return -log_probs[action] * advantage + VALUE * (outputs.value - target) ** 2 - ENTROPY * entropy
+
+        return jax.vmap(jax.vmap(one))(rows.obs, rows.first, rows.action, advantage, target).sum() / (B * T)
+
+    (loss, terms), gradient = jax.value_and_grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))
+    expected_loss, expected = jax.jit(jax.value_and_grad(textbook))(params)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, expected)
+    np.testing.assert_allclose(terms["value_mean"], value.mean(), rtol=1e-5)
+    recombined = terms["policy_loss"] + VALUE * terms["value_loss"] - ENTROPY * terms["entropy"]
+    np.testing.assert_allclose(recombined, loss, rtol=1e-5)
+
+
+def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network, params):
+    rows = trajectories(ENDS["many"])
+    objective = objectives.policy_gradient(
+        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
+    )
+
+    def gradient(rows):
+        return jax.grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))[0]
+
+    workers = [gradient(jax.tree.map(lambda x, b=b: x[b : b + 2], rows)) for b in (0, 2)]
+    mean = jax.tree.map(lambda *x: sum(x) / len(x), *workers)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradient(rows), mean)

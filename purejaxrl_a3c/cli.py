@@ -2,12 +2,14 @@
 
 import dataclasses
 import datetime
+import functools
 import json
+import operator
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Union
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -70,11 +72,16 @@ def parse(argv):
         """Train an agent and evaluate it. The algorithm may be left out; the default is a3c."""
         return type(algorithm).__name__, algorithm.config, algorithm.options
 
-    algorithms = tuple(_arguments(name, config_type) for name, config_type in ALGORITHMS.items())
-    train.__annotations__["algorithm"] = tyro.conf.OmitArgPrefixes[Union[algorithms]]  # noqa: UP007
+    algorithms = (_arguments(name, config_type) for name, config_type in ALGORITHMS.items())
+    train.__annotations__["algorithm"] = functools.reduce(operator.or_, algorithms)
     app = tyro.extras.SubcommandApp()
     app.command(train)
-    return app.cli(prog="purejaxrl-a3c", args=argv, description="Reinforcement-learning runs as pure functions.")
+    return app.cli(
+        prog="purejaxrl-a3c",
+        args=argv,
+        description="Reinforcement-learning runs as pure functions.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
 
 
 def train(name, config, options, console):

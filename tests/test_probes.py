@@ -1,0 +1,67 @@
+"""Environments whose answer is known: the whole machine, from reset to update, must find it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes  # noqa: F401  (registers the probe environments)
+import pytest
+
+from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+
+GAMMA = 0.9
+SHARED: dict[str, Any] = {
+    "gamma": GAMMA,
+    "rollout_length": 5,
+    "hidden_sizes": (16,),
+    "learning_rate": 1e-2,
+    "total_frames": 60_000,
+}
+CONFIGS = {
+    "a2c": lambda env_id: a2c.Config(env_id=env_id, num_envs=16, **SHARED),
+    "a3c": lambda env_id: a3c.Config(env_id=env_id, num_workers=4, envs_per_worker=4, **SHARED),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def config_for(request):
+    return CONFIGS[request.param]
+
+
+def train(config):
+    return jax.jit(make_train(config))(jax.random.key(0)).state
+
+
+def value(config, state, *obs):
+    policy = config.build().policy(state)
+    return [float(policy((), jnp.array(x), jnp.bool_(False))[1].value) for x in obs]
+
+
+def test_a_time_limit_is_not_a_death(config_for):
+    """Pays 1 a step and is only ever cut off, every 7 steps: V is 1 / (1 - gamma) = 10.
+
+    Taking the limit for a death would give 4.1 on average over its seven states, which look the same.
+    """
+    config = config_for("Forever-probe")
+    assert value(config, train(config), [1.0, 0.0, 0.0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.03)
+
+
+@pytest.mark.parametrize("env_id", ["Ending-probe", "EndingOnTime-probe"])
+def test_a_death_is_worth_nothing(config_for, env_id):
+    config = config_for(env_id)
+    states = [[1.0, bit, 0.1 * time] for time in range(3) for bit in (0.0, 1.0)]
+    expected = np.repeat([1 + GAMMA + GAMMA**2, 1 + GAMMA, 1.0], 2)
+    assert value(config, train(config), *states) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_policy_learns_what_to_do(config_for):
+    config = config_for("Copy-probe")
+    returns = evaluate(config, train(config), jax.random.key(1), episodes=50, deterministic=True)
+    np.testing.assert_array_equal(returns, 10.0)
+
+
+def test_the_policy_learns_to_live(config_for):
+    config = config_for("Gamble-probe")
+    returns = evaluate(config, train(config), jax.random.key(1), episodes=50, deterministic=True)
+    np.testing.assert_array_equal(returns, 20.0)

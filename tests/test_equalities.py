@@ -39,5 +39,6 @@ def test_a3c_with_more_workers_is_not():
     four = jax.jit(make_train(a3c.Config(num_workers=4, envs_per_worker=1, **SAME)))(key)
     lockstep = jax.jit(make_train(a2c.Config(num_envs=4, **SAME)))(key)
     # The first rollout is the same, in whichever way its environments are dealt out; from then on not.
-    assert four.metrics.value_loss[0] == pytest.approx(lockstep.metrics.value_loss[0], rel=1e-4)
-    assert four.metrics.value_loss[-1] != pytest.approx(lockstep.metrics.value_loss[-1], rel=1e-2)
+    difference = np.abs(four.metrics.value_loss / lockstep.metrics.value_loss - 1)
+    assert difference[0] < 1e-4
+    assert difference[-1] > 1e-2

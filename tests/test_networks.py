@@ -54,7 +54,7 @@ def _equations(jaxpr):
 MANY_SEEDS = """
 import jax
 from purejaxrl_a3c import a3c, make_train
-config = a3c.Config(num_workers=2, rollout_length=2, total_frames=8)
+config = a3c.Config(num_workers=2, envs_per_worker=1, rollout_length=2, total_frames=8)
 train = jax.jit(jax.vmap(make_train(config)))
 for seed in range(20):
     result = jax.block_until_ready(train(jax.random.split(jax.random.key(seed), 24)))

@@ -1,0 +1,53 @@
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import probes  # noqa: F401  (registers the probe environments)
+import pytest
+
+from purejaxrl_a3c import envs, networks, rollout
+
+T = 40
+
+
+@pytest.fixture(scope="module")
+def block():
+    env = envs.make("Gamble-probe")
+    description = SimpleNamespace(hidden_sizes=(8,), activation="tanh", shared_torso=False)
+    network = networks.make(description, env)
+    # Larger than at initialisation: the probabilities are to differ from one half, and from step to step.
+    params = jax.tree.map(lambda x: 20.0 * x, network.init(jax.random.key(0)))
+    position = rollout.start(env, network, jax.random.key(1))
+    end, rows = rollout.unroll(env, network, params, jax.random.key(2), position, T)
+    return network, params, position, end, rows
+
+
+def test_the_rows_hang_together(block):
+    _, _, position, end, rows = block
+    last = np.asarray(rows.terminated | rows.truncated)
+    assert last.sum() > 3
+    np.testing.assert_array_equal(rows.obs[0], position.obs)
+    np.testing.assert_array_equal(rows.first, np.append(True, last[:-1]))
+    np.testing.assert_array_equal(rows.obs[1:][~last[:-1]], rows.final_obs[:-1][~last[:-1]])
+    np.testing.assert_array_equal(end.first, last[-1])
+    np.testing.assert_array_equal(rows.terminated, (rows.action == 0))
+    # The clock in the observation starts anew with every episode.
+    np.testing.assert_allclose(rows.obs[:, 2] == 0, rows.first)
+
+
+def test_log_probabilities_are_those_of_the_actions_under_the_acting_policy(block):
+    network, params, _, _, rows = block
+    outputs = jax.vmap(lambda obs, first: network.step(params, (), obs, first)[1])(rows.obs, rows.first)
+    log_probs = jax.nn.log_softmax(outputs.policy.logits)
+    np.testing.assert_allclose(rows.log_prob, log_probs[jnp.arange(T), rows.action], rtol=1e-5)
+    assert np.std(rows.log_prob) > 0.01
+
+
+def test_a_rollout_goes_on_where_the_last_one_ended(block):
+    network, params, _, end, rows = block
+    _, more = rollout.unroll(envs.make("Gamble-probe"), network, params, jax.random.key(3), end, 2)
+    np.testing.assert_array_equal(more.obs[0], end.obs)
+    assert more.first[0] == (rows.terminated | rows.truncated)[-1]
+    expected = 1 if more.first[0] else rows.episode_length[-1] + 1
+    assert more.episode_length[0] == expected

@@ -16,6 +16,8 @@ The *sum of the parts* is act + learn: what no implementation that acts and lear
 """
 
 import functools
+import subprocess
+import sys
 import time
 from typing import Annotated, Any
 
@@ -59,9 +61,7 @@ def part_loops(num_envs):
     config = configs(num_envs)[0]
     env = envs.make(config.env_id)
     network = networks.make(config, env)
-    objective = objectives.policy_gradient(
-        network, gamma=0.99, lambda_=1.0, entropy_coefficient=0.01, value_coefficient=0.5
-    )
+    objective = objectives.policy_gradient(network, config)
 
     def start(key):
         key_network, key_env, key_act = jax.random.split(key, 3)
@@ -176,6 +176,13 @@ def measure(num_envs, repetitions, seconds):
     )
 
 
+def compile_seconds(name):
+    """Median seconds that compiling the default run of an algorithm takes, in three fresh processes without a cache."""
+    program = f"from purejaxrl_a3c import {name}, train; print(train.compile_run({name}.Config()).compile_seconds)"
+    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, check=True) for _ in range(3)]
+    return float(np.median([float(run.stdout) for run in runs]))
+
+
 def main(
     num_envs: tuple[int, ...] = (64, 512, 2048),
     repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 9,
@@ -183,6 +190,7 @@ def main(
 ):
     """Measure and write results/speed.json and results/speed.md."""
     rates, shares, data = [], [], {}
+    compiling = {name: compile_seconds(name) for name in ("a3c", "a2c")}
     for n in num_envs:
         took, compiled = measure(n, repetitions, seconds)
         parts = took["act"] + took["learn"]
@@ -220,8 +228,14 @@ def main(
         )
         + "\nMicroseconds an iteration, by part (median).\n\n"
         + markdown_table(["environments", *took], shares)
+        + "\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
+        f"(median of 3): A3C {compiling['a3c']:.1f}, A2C {compiling['a2c']:.1f}.\n"
     )
-    save("speed", {"repetitions": repetitions, "rollout_length": T, "results": data}, table)
+    save(
+        "speed",
+        {"repetitions": repetitions, "rollout_length": T, "results": data, "compile_seconds_of_default_run": compiling},
+        table,
+    )
 
 
 if __name__ == "__main__":

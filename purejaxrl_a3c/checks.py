@@ -1,74 +1,86 @@
 """Errors that are raised before anything is compiled: each names the field, its value and what is accepted."""
 
+import dataclasses
+import math
+import numbers
+import operator
+
 import jax
+import numpy as np
 from gymnax.environments import spaces
 
-from purejaxrl_a3c.networks import ACTIVATIONS
-
-_AT_LEAST_ONE = ("num_workers", "envs_per_worker", "num_envs", "rollout_length", "total_frames")
-_BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay")
-_AT_LEAST_ZERO = ("entropy_coefficient", "value_coefficient", "learning_rate")
 _ABOVE_ZERO = ("max_gradient_norm", "rmsprop_epsilon")
+_AT_LEAST_ZERO = ("entropy_coefficient", "learning_rate", "value_coefficient")
+_BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay")
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
+
+
+class InputError(ValueError):
+    """A setting that is not accepted."""
 
 
 def reject(field, value, accepted):
     """Raise the one kind of error that a bad setting gets.
 
     Raises:
-        ValueError: always.
+        InputError: always.
     """
-    raise ValueError(f"{field}: {value!r} is not accepted; it must be {accepted}")
+    raise InputError(f"{field}: {value!r} is not accepted; it must be {accepted}")
 
 
-def check_fields(config):
-    """Check the fields of ``config`` that have a meaning shared by all algorithms.
-
-    Floats that are traced (under `jax.vmap` or `jax.jit`) have no value yet and pass.
+def check_count(field, value):
+    """Check that ``value`` is a whole number of at least 1.
 
     Raises:
-        ValueError: naming the field, its value and what is accepted.
+        InputError: naming the field.
     """
-    for name, value in vars(config).items():
-        if isinstance(value, jax.core.Tracer):
-            continue
-        if name in _AT_LEAST_ONE and not (_is_int(value) and value >= 1):
-            reject(name, value, "an int >= 1")
-        if name in _BETWEEN_0_AND_1 and not 0 <= value <= 1:
-            reject(name, value, "in [0, 1]")
-        if name in _AT_LEAST_ZERO and not value >= 0:
-            reject(name, value, ">= 0")
-        if name in _ABOVE_ZERO and not value > 0:
-            reject(name, value, "> 0")
+    if not _is_count(value):
+        reject(field, value, "an int >= 1")
+
+
+def check_fields(config, activations):
+    """Check every field of ``config`` against its declared type, and its value against what its name means.
+
+    A float may be traced (under `jax.vmap` or `jax.jit`); it has no value yet, and passes.
+
+    Args:
+        config: a dataclass of ints, floats, bools and strings, and ``hidden_sizes``.
+        activations: the accepted names.
+
+    Raises:
+        InputError: naming the field, its value and what is accepted.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is int:
+            check_count(field.name, value)
+        elif field.type is bool and not isinstance(value, bool):
+            reject(field.name, value, "a bool")
+        elif field.type is float:
+            _check_float(field.name, value)
     if config.total_frames > _MOST_FRAMES:
         reject("total_frames", config.total_frames, f"at most {_MOST_FRAMES}")
-    if not isinstance(config.hidden_sizes, tuple) or not all(
-        _is_int(size) and size >= 1 for size in config.hidden_sizes
-    ):
+    if not isinstance(config.hidden_sizes, tuple) or not all(map(_is_count, config.hidden_sizes)):
         reject("hidden_sizes", config.hidden_sizes, "a tuple of ints >= 1")
-    if config.activation not in ACTIVATIONS:
-        reject("activation", config.activation, f"one of {', '.join(ACTIVATIONS)}")
+    if not isinstance(config.activation, str) or config.activation not in activations:
+        reject("activation", config.activation, f"one of {', '.join(activations)}")
 
 
 def check_discrete(env_id, action_space):
     """Check that a categorical policy fits the environment's actions.
 
     Raises:
-        ValueError: naming the environment and its action space.
+        InputError: naming the environment and its action space.
     """
     if not isinstance(action_space, spaces.Discrete):
-        reject(
-            "env_id",
-            env_id,
-            f"an environment with discrete actions; the actions of this one are {action_space}",
-        )
+        reject("env_id", env_id, f"an environment with discrete actions; the actions of this one are {action_space}")
 
 
 def count_iterations(total_frames, frames_per_iteration):
     """Whole iterations in a run.
 
     Raises:
-        ValueError: if there is not a single one.
+        InputError: if there is not a single one.
     """
     iterations = total_frames // frames_per_iteration
     if iterations < 1:
@@ -76,5 +88,27 @@ def count_iterations(total_frames, frames_per_iteration):
     return iterations
 
 
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_count(value):
+    try:
+        return not isinstance(value, bool | jax.Array) and operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
+def _check_float(field, value):
+    is_array = isinstance(value, jax.Array | np.ndarray)
+    if isinstance(value, bool) or not (is_array or isinstance(value, numbers.Real)):
+        reject(field, value, "a number")
+    if is_array and value.shape != ():
+        reject(field, value, "a single number; to try several, vmap over them")
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = float(value)
+    if not math.isfinite(number):
+        reject(field, value, "finite")
+    if field in _BETWEEN_0_AND_1 and not 0 <= number <= 1:
+        reject(field, value, "in [0, 1]")
+    if field in _AT_LEAST_ZERO and number < 0:
+        reject(field, value, ">= 0")
+    if field in _ABOVE_ZERO and number <= 0:
+        reject(field, value, "> 0")

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from purejaxrl_a3c import logging
 from purejaxrl_a3c.algorithms import a2c, a3c
+from purejaxrl_a3c.checks import InputError, check_count, reject
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 
@@ -49,12 +50,12 @@ def main(argv=None):
     Args:
         argv: arguments without the program's name; those of the process if None.
     """
-    name, config, options = parse(sys.argv[1:] if argv is None else list(argv))
-    _cache_compilations()
     console = Console(stderr=True)
     try:
+        name, config, options = parse(sys.argv[1:] if argv is None else list(argv))
+        _cache_compilations()
         train(name, config, options, console)
-    except ValueError as error:
+    except InputError as error:
         console.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -94,19 +95,20 @@ def train(name, config, options, console):
         console: a rich console for everything that is not the line of JSON.
 
     Raises:
-        ValueError: for settings that do not fit, before anything is compiled.
+        InputError: for settings that do not fit, before anything is compiled.
     """
-    if options.evaluation_episodes < 1:
-        raise ValueError(f"evaluation_episodes: {options.evaluation_episodes} is not accepted; it must be >= 1")
+    check_count("evaluation_episodes", options.evaluation_episodes)
+    if not 0 <= options.seed < 2**32:
+        reject("seed", options.seed, "in [0, 2**32)")
     algorithm = config.build()
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = logging.make_folder(options.out or f"runs/{stamp}-{name}-{config.env_id}-seed{options.seed}")
-    logging.write_config(folder, name, config, options.seed)
     title = f"{name.upper()} on {config.env_id}, seed {options.seed}"
     device = jax.devices()[0]
     console.print(f"{title}: {config.total_frames:,} frames on {device.platform} ({device.device_kind})")
     with console.status("compiling"):
         run = compile_run(config)
+    logging.write_config(folder, name, config, options.seed)
     key_run, key_evaluate = jax.random.split(jax.random.key(options.seed))
     state, metrics, seconds = _run(run, key_run, folder, title, console)
     with console.status("evaluating"):

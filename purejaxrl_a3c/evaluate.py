@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import rollout
+from purejaxrl_a3c import checks, rollout
 
 
 def evaluate(config, state, key, episodes=128, deterministic=False):
@@ -26,11 +26,10 @@ def evaluate(config, state, key, episodes=128, deterministic=False):
         float32 ``[N]``.
 
     Raises:
-        ValueError: if ``episodes`` is smaller than 1.
+        InputError: if ``episodes`` is not an int of at least 1.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: {episodes} is not accepted; it must be an int >= 1")
-    return _evaluate(_without_arrays(config), state, key, episodes, deterministic)
+    checks.check_count("episodes", episodes)
+    return _evaluate(_with_default_floats(config), state, key, episodes, deterministic)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "episodes", "deterministic"))
@@ -74,11 +73,7 @@ def run_episodes(algorithm, policy, key, episodes, deterministic):
     return returns, lengths
 
 
-def _without_arrays(config):
-    """The config with its defaults in place of floats that are arrays: those are not hashable, and unused here."""
-    arrays = {
-        field.name: field.default
-        for field in dataclasses.fields(config)
-        if isinstance(getattr(config, field.name), jax.Array)
-    }
-    return dataclasses.replace(config, **arrays)
+def _with_default_floats(config):
+    """The config without its floats, which matter to learning only: they may be arrays, and one program serves all."""
+    floats = {field.name: field.default for field in dataclasses.fields(config) if field.type is float}
+    return dataclasses.replace(config, **floats)

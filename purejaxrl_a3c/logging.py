@@ -9,21 +9,25 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Metrics
 
 _RECORDED_PACKAGES = ("purejaxrl-a3c", "jax", "jaxlib", "flax", "optax", "gymnax")
 
 
 def make_folder(path):
-    """Create the folder ``path``, with its parents.
+    """Create the folder ``path``, with its parents. Nothing is overwritten.
 
     Raises:
-        ValueError: if it exists and is not an empty folder. Nothing is overwritten.
+        InputError: if it exists and is not an empty folder, or cannot be created.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"out: {str(path)!r} is not accepted; it must be a new or empty folder")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        checks.reject("out", str(path), f"a folder that can be created; {error.strerror}")
+    if any(path.iterdir()):
+        checks.reject("out", str(path), "a new or empty folder")
     return path
 
 
@@ -70,7 +74,7 @@ def binned_mean(frames, values, weights, bins):
     Returns:
         ``(frames, means)`` of the stretches that have any weight, at the frames where they end.
     """
-    index = np.minimum((bins * (frames / frames[-1])).astype(int), bins - 1)
+    index = np.ceil(bins * (frames / frames[-1])).astype(int) - 1
     total = np.bincount(index, np.where(weights > 0, values * weights, 0.0), minlength=bins)
     weight = np.bincount(index, weights, minlength=bins)
     ends = frames[-1] * (np.arange(bins) + 1) / bins

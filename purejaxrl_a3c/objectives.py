@@ -34,7 +34,7 @@ def successor_values(value, bootstrap, last):
     return jnp.where(inside, jnp.roll(value, -1), bootstrap)
 
 
-def policy_gradient(network, *, gamma, lambda_, entropy_coefficient, value_coefficient):
+def policy_gradient(network, config):
     """The advantage actor-critic loss (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
 
     ``mean over steps of: - log pi(a|s) A - entropy_coefficient H + value_coefficient (V - R)^2``
@@ -45,10 +45,9 @@ def policy_gradient(network, *, gamma, lambda_, entropy_coefficient, value_coeff
 
     Args:
         network: the `Network`.
-        gamma: discount factor a step, in [0, 1].
-        lambda_: trace decay of the advantages, in [0, 1]; 1 gives the paper's n-step return.
-        entropy_coefficient: weight of the policy's entropy, in nats.
-        value_coefficient: weight of the squared error of the value.
+        config: any object with ``gamma``, the discount factor a step; ``lambda_``, the trace decay of the advantages,
+            of which 1 gives the paper's n-step return; ``entropy_coefficient``, the weight of the entropy in nats; and
+            ``value_coefficient``, the weight of the squared error of the value.
     """
 
     def prepare(params, trajectories):
@@ -63,9 +62,9 @@ def policy_gradient(network, *, gamma, lambda_, entropy_coefficient, value_coeff
             value=outputs.value,
             next_value=successor_values(outputs.value, bootstrap, last),
             reward=trajectory.reward,
-            discount=gamma * (1.0 - trajectory.terminated),
+            discount=config.gamma * (1.0 - trajectory.terminated),
             last=last,
-            lambda_=lambda_,
+            lambda_=config.lambda_,
         )
         return {
             "policy_loss": -outputs.policy.log_prob(trajectory.action) * targets.advantage,
@@ -79,7 +78,11 @@ def policy_gradient(network, *, gamma, lambda_, entropy_coefficient, value_coeff
         _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
         terms = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
         terms = {name: term.mean() for name, term in terms.items()}
-        total = terms["policy_loss"] + value_coefficient * terms["value_loss"] - entropy_coefficient * terms["entropy"]
+        total = (
+            terms["policy_loss"]
+            + config.value_coefficient * terms["value_loss"]
+            - config.entropy_coefficient * terms["entropy"]
+        )
         return total, terms
 
     return Objective(prepare, loss)

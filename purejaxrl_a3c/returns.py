@@ -17,6 +17,7 @@ looks at the rewards of the next episode.
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Targets
 
 
@@ -89,10 +90,9 @@ def n_step(value, next_value, reward, discount, last, *, n):
         n: number of rewards in a full return, an int >= 1.
 
     Raises:
-        ValueError: if ``n`` is smaller than 1.
+        InputError: if ``n`` is not an int of at least 1.
     """
-    if n < 1:
-        raise ValueError(f"n: {n} is not accepted; it must be an int >= 1")
+    checks.check_count("n", n)
     stop = jnp.asarray(last, bool).at[-1].set(True)
     one_step = reward + discount * next_value
 

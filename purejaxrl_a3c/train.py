@@ -36,7 +36,7 @@ def make_train(config):
         ``train(key) -> Result``, with ``I = total_frames // frames of one iteration`` entries in every metric.
 
     Raises:
-        ValueError: for settings that do not fit, naming the field, its value and what is accepted.
+        InputError: for settings that do not fit, naming the field, its value and what is accepted.
     """
     algorithm = config.build()
     iterations = config.total_frames // algorithm.frames_per_step
@@ -72,7 +72,7 @@ def compile_run(config):
         A `CompiledRun`.
 
     Raises:
-        ValueError: as `make_train`.
+        InputError: as `make_train`.
     """
     started = time.perf_counter()
     algorithm = config.build()
@@ -120,7 +120,8 @@ def run_in_pieces(run, key) -> Iterator[Result]:
         count = min(count, run.iterations - done)
         started = time.perf_counter()
         state, metrics = run.advance(key_run, state, count)
-        metrics = jax.tree.map(lambda x, count=count: x[:count], jax.device_get(metrics))
+        # Copies: a view would keep the room for a whole piece alive.
+        metrics = jax.tree.map(lambda x, count=count: x[:count].copy(), jax.device_get(metrics))
         done += count
         yield Result(state, metrics)
         rate = count / (time.perf_counter() - started)

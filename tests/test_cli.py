@@ -110,6 +110,7 @@ def test_a_folder_with_something_in_it_is_never_written_to(tmp_path, capsys):
     assert "new or empty folder" in message
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     assert "out: " in failure(capsys, "a2c", *QUICK, "--out", str(tmp_path / "mine.txt"))
+    assert "out: " in failure(capsys, "a2c", *QUICK, "--out", str(tmp_path / "mine.txt" / "below"))
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
@@ -118,11 +119,14 @@ def test_a_folder_with_something_in_it_is_never_written_to(tmp_path, capsys):
     [
         (
             ["--env-id", "CartPol-v1"],
-            "env_id: 'CartPol-v1' is not a gymnax environment; nearest: CartPole-v1",
+            "env_id: 'CartPol-v1' is not accepted; it must be the name of a gymnax environment; nearest: CartPole-v1",
         ),
         (["--gamma", "1.5"], "gamma: 1.5 is not accepted; it must be in [0, 1]"),
         (["--num-workers", "0"], "num_workers: 0 is not accepted; it must be an int >= 1"),
-        (["--evaluation-episodes", "0"], "evaluation_episodes: 0 is not accepted; it must be >= 1"),
+        (["--evaluation-episodes", "0"], "evaluation_episodes: 0 is not accepted; it must be an int >= 1"),
+        (["--seed", "99999999999999999999"], "seed: 99999999999999999999 is not accepted; it must be in [0, 2**32)"),
+        (["--seed", "-1"], "seed: -1 is not accepted"),
+        (["--activation", "tan"], "activation: 'tan' is not accepted; it must be one of elu"),
         (["--total-frames", "many"], "invalid literal for int() with base 10: 'many'"),
         (["--no-such-option"], "--no-such-option"),
     ],

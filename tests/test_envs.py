@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -5,9 +7,10 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import envs
+from purejaxrl_a3c import a2c, envs, evaluate, make_train
 
 # MNISTBandit needs a data set that gymnax does not ship.
+CONTINUOUS = ("Pendulum-v1", "MountainCarContinuous-v0", "PointRobot-misc", "Reacher-misc", "Swimmer-misc")
 BUILT_IN = [name for name in gymnax.registered_envs if not name.endswith("-probe") and "MNIST" not in name]
 
 
@@ -76,5 +79,30 @@ def test_every_reward_is_counted_once_in_the_episode_statistics():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_ones():
-    with pytest.raises(ValueError, match=r"env_id: 'CartPol' is not a gymnax environment; nearest: CartPole-v1"):
+    with pytest.raises(ValueError, match=r"env_id: 'CartPol' is not accepted; .* nearest: CartPole-v1"):
         envs.make("CartPol")
+
+
+def test_data_that_cannot_be_had_is_a_clear_error(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(gymnax, "make", no_network)
+    with pytest.raises(ValueError, match=r"env_id: 'MNISTBandit-bsuite' is not accepted; .*no network"):
+        envs.make("MNISTBandit-bsuite")
+
+
+@pytest.mark.parametrize("env_id", [name for name in BUILT_IN if name not in CONTINUOUS])
+def test_every_discrete_environment_trains_in_a_sweep_and_is_evaluated(env_id):
+    """Traced only: building an environment inside a trace is what some constructors do not expect."""
+    config = a2c.Config(env_id=env_id, num_envs=2, rollout_length=2, hidden_sizes=(4,), total_frames=8)
+    key = jax.random.key(0)
+
+    def sweep(rates):
+        def final_return(rate):
+            state = make_train(replace(config, learning_rate=rate))(key).state
+            return evaluate(config, state, key, episodes=3)
+
+        return jax.vmap(final_return)(rates)
+
+    assert jax.eval_shape(sweep, jnp.ones(2)).shape == (2, 3)

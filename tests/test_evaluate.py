@@ -49,9 +49,9 @@ def test_every_episode_starts_afresh(state):
     np.testing.assert_array_equal(a, b)
 
 
-def test_a_config_with_arrays_in_it_can_be_evaluated(state):
-    swept = replace(CONFIG, learning_rate=jnp.float32(1e-3))
-    a = evaluate(swept, state, jax.random.key(1), episodes=4)
+@pytest.mark.parametrize("rate", [jnp.float32(1e-3), np.asarray(1e-3), 1e-3])
+def test_floats_of_the_config_do_not_matter(state, rate):
+    a = evaluate(replace(CONFIG, learning_rate=rate), state, jax.random.key(1), episodes=4)
     np.testing.assert_array_equal(a, evaluate(CONFIG, state, jax.random.key(1), episodes=4))
 
 
@@ -59,10 +59,11 @@ def test_a_second_evaluation_does_not_compile_again(state, monkeypatch):
     evaluate(CONFIG, state, jax.random.key(1), episodes=6)
     keys = jax.random.key(1), jax.random.key(2)
     monkeypatch.setattr(a2c.Config, "build", None)  # what a new trace would call
-    a, b = (evaluate(CONFIG, state, key, episodes=6) for key in keys)
+    a, b = (evaluate(replace(CONFIG, gamma=0.5), state, key, episodes=6) for key in keys)
     assert (a != b).any()
 
 
-def test_no_episodes_is_an_error(state):
-    with pytest.raises(ValueError, match="episodes: 0 is not accepted"):
-        evaluate(CONFIG, state, jax.random.key(0), episodes=0)
+@pytest.mark.parametrize("episodes", [0, "5", None, 5.0, True])
+def test_episodes_must_be_a_count(state, episodes):
+    with pytest.raises(ValueError, match=f"episodes: {episodes!r} is not accepted"):
+        evaluate(CONFIG, state, jax.random.key(0), episodes=episodes)

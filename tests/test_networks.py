@@ -49,9 +49,12 @@ def _equations(jaxpr):
                 yield from _equations(inner)
 
 
-# Each process gets three chances to deadlock, as a batched QR does on jaxlib 0.10 with two cores: 24 seeds each,
-# compiled anew, in a pool of two threads whatever the machine has.
+# A batched QR deadlocks on jaxlib 0.10 now and then, so each of three processes tries 20 times; and on two cores, so
+# the process keeps two of the machine's.
 MANY_SEEDS = """
+import os
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 import jax
 from purejaxrl_a3c import a3c, make_train
 config = a3c.Config(num_workers=2, envs_per_worker=1, rollout_length=2, total_frames=8)
@@ -96,17 +99,3 @@ def test_policy_and_value_share_the_torso_only_if_asked_to(shared_torso):
     moved = any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(policy_torso))
     assert moved == shared_torso
     assert ("value_torso" in value_gradient) != shared_torso
-
-
-def test_acting_does_not_evaluate_a_separate_value_network():
-    env, network = make()
-    params = network.init(jax.random.key(0))
-
-    def act(params, obs, noise):
-        return network.step(params, (), obs, False)[1].policy.sample(noise)
-
-    program = jax.jit(act).lower(params, jnp.zeros(env.observation_shape), jnp.float32(0.5)).compile()
-    cost = program.cost_analysis()
-    assert cost is not None
-    policy_products = 2 * (50 * 8 + 8 * 8 + 8 * 3)
-    assert policy_products <= cost["flops"] < policy_products + 2 * 50 * 8

@@ -11,6 +11,7 @@ from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
 GAMMA, LAMBDA, ENTROPY, VALUE = 0.9, 0.8, 0.02, 0.5
+SETTINGS = SimpleNamespace(gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,7 @@ ENDS = {
 @pytest.mark.parametrize("ends", ENDS)
 def test_successors_are_valued_at_the_true_final_observation(network, params, ends):
     rows = trajectories(ENDS[ends])
-    _, bootstrap = objectives.policy_gradient(
-        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=0.0, value_coefficient=0.5
-    ).prepare(params, rows)
+    _, bootstrap = objectives.policy_gradient(network, SETTINGS).prepare(params, rows)
     _, outputs = network.unroll(params, (), rows.obs, rows.first)
     last = rows.terminated | rows.truncated
     next_value = jax.vmap(objectives.successor_values)(outputs.value, bootstrap, last)
@@ -90,9 +89,7 @@ def test_a_block_without_truncations_evaluates_one_successor_an_environment(netw
 def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
     """With targets from plain loops over values that were computed apart, and held constant."""
     rows = trajectories(ENDS[ends])
-    objective = objectives.policy_gradient(
-        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
-    )
+    objective = objectives.policy_gradient(network, SETTINGS)
     value = network.unroll(params, (), rows.obs, rows.first)[1].value
     next_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
     advantage = np.stack(
@@ -130,9 +127,7 @@ def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
 
 def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network, params):
     rows = trajectories(ENDS["many"])
-    objective = objectives.policy_gradient(
-        network, gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
-    )
+    objective = objectives.policy_gradient(network, SETTINGS)
 
     def gradient(rows):
         return jax.grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))[0]

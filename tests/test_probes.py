@@ -1,10 +1,12 @@
 """Environments whose answer is known: the whole machine, from reset to update, must find it."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
@@ -65,3 +67,34 @@ def test_the_policy_learns_to_live(config_for):
     config = config_for("Gamble-probe")
     returns = evaluate(config, train(config), jax.random.key(1), episodes=50, deterministic=True)
     np.testing.assert_array_equal(returns, 20.0)
+
+
+def test_the_statistics_count_every_episode_that_ends_and_nothing_else(config_for):
+    """Every episode of Forever is cut off after 7 steps, for 7 points; of Ending it terminates after 3, for 3."""
+    for env_id, length in (("Forever-probe", 7), ("Ending-probe", 3)):
+        metrics = jax.jit(make_train(replace(config_for(env_id), total_frames=8_000)))(jax.random.key(0)).metrics
+        ended = metrics.episodes > 0
+        np.testing.assert_array_equal(metrics.episode_length[ended], length)
+        np.testing.assert_array_equal(metrics.episode_return[ended], length)
+        # 16 environments in step: each ends an episode in every `length` of its steps.
+        steps = metrics.frames // 16
+        np.testing.assert_array_equal(np.cumsum(metrics.episodes), 16 * (steps // length))
+
+
+def test_the_learning_rate_reaches_0_with_the_last_update_and_not_before(config_for):
+    config = replace(config_for("Forever-probe"), total_frames=8_000)
+    algorithm = config.build()
+
+    @jax.jit
+    def sizes_of_updates(key):
+        def iterate(state, i):
+            new, _ = algorithm.step(jax.random.fold_in(key, i), state)
+            change = jax.tree.map(jnp.subtract, new.learner.params, state.learner.params)
+            return new, optax.tree.norm(change)
+
+        return jax.lax.scan(iterate, algorithm.init(key), jnp.arange(101))[1]
+
+    sizes = np.asarray(sizes_of_updates(jax.random.key(0)))
+    assert (sizes[:100] > 0).all()
+    assert sizes[100] < 1e-6 * sizes[99]
+    assert sizes[95:100].mean() < 0.3 * sizes[45:55].mean()

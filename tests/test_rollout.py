@@ -9,13 +9,13 @@ import pytest
 from purejaxrl_a3c import envs, networks, rollout
 
 T = 40
+DESCRIPTION = {"hidden_sizes": (8,), "activation": "tanh"}
 
 
 @pytest.fixture(scope="module")
 def block():
     env = envs.make("Gamble-probe")
-    description = SimpleNamespace(hidden_sizes=(8,), activation="tanh", shared_torso=False)
-    network = networks.make(description, env)
+    network = networks.make(SimpleNamespace(**DESCRIPTION, shared_torso=False), env)
     # Larger than at initialisation: the probabilities are to differ from one half, and from step to step.
     params = jax.tree.map(lambda x: 20.0 * x, network.init(jax.random.key(0)))
     position = rollout.start(env, network, jax.random.key(1))
@@ -51,3 +51,28 @@ def test_a_rollout_goes_on_where_the_last_one_ended(block):
     assert more.first[0] == (rows.terminated | rows.truncated)[-1]
     expected = 1 if more.first[0] else rows.episode_length[-1] + 1
     assert more.episode_length[0] == expected
+
+
+def test_acting_does_not_evaluate_the_value_function():
+    """A value that reports when it is computed: `jax.pure_callback` runs only where its result is needed."""
+    env = envs.make("Gamble-probe")
+    network = networks.make(SimpleNamespace(**DESCRIPTION, shared_torso=False), env)
+    params, position = network.init(jax.random.key(0)), rollout.start(env, network, jax.random.key(1))
+    computed = []
+
+    def report(value):
+        computed.append(1)
+        return value
+
+    def step(*arguments):
+        carry, outputs = network.step(*arguments)
+        return carry, outputs._replace(value=jax.pure_callback(report, outputs.value, outputs.value))
+
+    @jax.jit
+    def act(key):
+        return rollout.unroll(env, network._replace(step=step), params, key, position, T)
+
+    jax.block_until_ready(act(jax.random.key(2)))
+    assert not computed
+    jax.block_until_ready(jax.jit(lambda: step(params, (), position.obs, True)[1].value)())
+    assert computed

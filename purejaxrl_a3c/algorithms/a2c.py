@@ -47,20 +47,14 @@ class Config:
         """The `Algorithm` of these settings.
 
         Raises:
-            ValueError: naming the field, its value and what is accepted.
+            InputError: naming the field, its value and what is accepted.
         """
-        checks.check_fields(self)
+        checks.check_fields(self, networks.ACTIVATIONS)
         iterations = checks.count_iterations(self.total_frames, self.num_envs * self.rollout_length)
         env = envs.make(self.env_id)
         checks.check_discrete(self.env_id, env.action_space)
         network = networks.make(self, env)
-        objective = objectives.policy_gradient(
-            network,
-            gamma=self.gamma,
-            lambda_=self.lambda_,
-            entropy_coefficient=self.entropy_coefficient,
-            value_coefficient=self.value_coefficient,
-        )
+        objective = objectives.policy_gradient(network, self)
         rule = updates.synchronous(optimizers.shared_rmsprop(self, num_updates=iterations))
         return actor_critic(
             env,

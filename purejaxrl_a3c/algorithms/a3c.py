@@ -49,21 +49,15 @@ class Config:
         """The `Algorithm` of these settings.
 
         Raises:
-            ValueError: naming the field, its value and what is accepted.
+            InputError: naming the field, its value and what is accepted.
         """
-        checks.check_fields(self)
+        checks.check_fields(self, networks.ACTIVATIONS)
         frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
         iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
         env = envs.make(self.env_id)
         checks.check_discrete(self.env_id, env.action_space)
         network = networks.make(self, env)
-        objective = objectives.policy_gradient(
-            network,
-            gamma=self.gamma,
-            lambda_=self.lambda_,
-            entropy_coefficient=self.entropy_coefficient,
-            value_coefficient=self.value_coefficient,
-        )
+        objective = objectives.policy_gradient(network, self)
         optimizer = optimizers.shared_rmsprop(self, num_updates=iterations * self.num_workers)
         rule = updates.asynchronous(optimizer, self.num_workers)
         return actor_critic(

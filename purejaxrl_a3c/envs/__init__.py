@@ -14,6 +14,6 @@ def make(env_id):
         An `Env` that resets itself and reports the return and length of its episodes.
 
     Raises:
-        ValueError: for an unknown name.
+        InputError: for an unknown name.
     """
     return record_episodes(gymnax_env.make(env_id))

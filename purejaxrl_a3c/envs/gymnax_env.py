@@ -6,6 +6,7 @@ import gymnax
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Env, TimeStep
 
 
@@ -19,13 +20,20 @@ def make(env_id):
         An `Env` that resets itself.
 
     Raises:
-        ValueError: if no environment of that name is registered; the message lists the nearest names.
+        InputError: if no environment of that name is registered (the message lists the nearest names), or if it
+            cannot be made here, for lack of its data.
     """
     known = gymnax.registered_envs
-    if env_id not in known:
+    if not isinstance(env_id, str) or env_id not in known:
         nearest = difflib.get_close_matches(str(env_id), known, n=3, cutoff=0.4) or known
-        raise ValueError(f"env_id: {env_id!r} is not a gymnax environment; nearest: {', '.join(nearest)}")
-    env, params = gymnax.make(env_id)
+        checks.reject("env_id", env_id, f"the name of a gymnax environment; nearest: {', '.join(nearest)}")
+    # Some constructors compute with arrays and branch on the result: they must not see a trace that we run in.
+    with jax.ensure_compile_time_eval():
+        try:
+            env, params = gymnax.make(env_id)
+        except OSError as error:  # MNISTBandit downloads its data
+            checks.reject("env_id", env_id, f"an environment that can be made here; gymnax says: {error}")
+        action_space = env.action_space(params)
 
     def step(key, state, action):
         obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
@@ -41,12 +49,12 @@ def make(env_id):
     def reset(key):
         obs, state = env.reset(key, params)
         # gymnax resets some fields to Python numbers; a loop over steps needs the types that step returns.
-        action = jax.eval_shape(env.action_space(params).sample, key)
+        action = jax.eval_shape(action_space.sample, key)
         state_types, timestep_types = jax.eval_shape(step, key, state, action)
         return _astype(state, state_types), _astype(obs, timestep_types.obs)
 
     shape = jax.eval_shape(lambda: reset(jax.random.key(0)))[1].shape
-    return Env(reset, step, observation_shape=shape, action_space=env.action_space(params))
+    return Env(reset, step, observation_shape=shape, action_space=action_space)
 
 
 def _astype(tree, types):

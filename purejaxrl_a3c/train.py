@@ -1,5 +1,6 @@
 """A run as a pure function, and the same run in pieces for a program that wants to look on."""
 
+import concurrent.futures
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -76,25 +77,29 @@ def compile_run(config):
     """
     started = time.perf_counter()
     algorithm = config.build()
+    step = jax.jit(algorithm.step)  # so that it is traced once, for its types and for the loop
 
     def advance(key, state, count):
-        _, metrics_type = jax.eval_shape(algorithm.step, key, state)
+        _, metrics_type = jax.eval_shape(step, key, state)
         room = jax.tree.map(lambda x: jnp.zeros((_PIECE_ITERATIONS, *x.shape), x.dtype), metrics_type)
 
         def iterate(i, loop):
             state, metrics = loop
-            state, row = algorithm.step(jax.random.fold_in(key, state.iteration), state)
+            state, row = step(jax.random.fold_in(key, state.iteration), state)
             return state, jax.tree.map(lambda room, x: room.at[i].set(x), metrics, row)
 
         # The count is an argument, not a constant: one program serves every piece, the last one too.
         return jax.lax.fori_loop(0, count, iterate, (state, room))
 
     key = jax.random.key(0)
-    init_program = jax.jit(algorithm.init).lower(key).compile()
-    state_type = jax.eval_shape(algorithm.init, key)
-    advance_program = jax.jit(advance, donate_argnums=1).lower(key, state_type, jnp.int32(0)).compile()
+    init = jax.jit(algorithm.init).lower(key)
+    # What runs once need not be optimised for long; and it compiles while the loop is being traced.
+    with concurrent.futures.ThreadPoolExecutor(1) as background:
+        init_program = background.submit(init.compile, {"xla_backend_optimization_level": "1"})
+        state_type = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), init.out_info)
+        advance_program = jax.jit(advance, donate_argnums=1).lower(key, state_type, jnp.int32(0)).compile()
     return CompiledRun(
-        init=init_program,
+        init=init_program.result(),
         advance=lambda key, state, count: advance_program(key, state, jnp.int32(count)),
         iterations=config.total_frames // algorithm.frames_per_step,
         frames_per_iteration=algorithm.frames_per_step,

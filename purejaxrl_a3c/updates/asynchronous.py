@@ -25,7 +25,7 @@ class Learner(NamedTuple):
     params: Params
     opt_state: Any  # of the parameters raveled into one vector [P]
     version: jax.Array  # int32 []
-    snapshots: Params  # every leaf [W, ...]
+    snapshots: jax.Array  # [W, P], raveled
     pulled_version: jax.Array  # int32 [W]
 
 
@@ -47,24 +47,27 @@ def asynchronous(optimizer, num_workers):
     """
 
     def init(params):
+        vector, _ = ravel_pytree(params)
         return Learner(
             params=params,
-            opt_state=optimizer.init(ravel_pytree(params)[0]),
+            opt_state=optimizer.init(vector),
             version=jnp.int32(0),
-            snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *x.shape)), params),
+            snapshots=jnp.tile(vector, (num_workers, 1)),
             pulled_version=jnp.zeros(num_workers, jnp.int32),
         )
 
     def actor(learner):
-        return learner.snapshots
+        _, unravel = ravel_pytree(learner.params)
+        return jax.vmap(unravel)(learner.snapshots)
 
     def gradient_at(objective, params, trajectories):
         batch = objective.prepare(params, trajectories)
         gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
-        return ravel_pytree(gradient)[0], metrics | {"gradient_norm": optax.tree.norm(gradient)}
+        gradient, _ = ravel_pytree(gradient)
+        return gradient, metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
     def update(key, learner, objective, trajectories):
-        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, learner.snapshots, trajectories)
+        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, actor(learner), trajectories)
         order = jax.random.permutation(key, num_workers)
         # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
         params, unravel = ravel_pytree(learner.params)
@@ -80,13 +83,12 @@ def asynchronous(optimizer, num_workers):
             pulled_version = pulled_version.at[worker].set(version)
             return (params, opt_state, version, snapshots, pulled_version), staleness
 
-        snapshots = jax.vmap(lambda tree: ravel_pytree(tree)[0])(learner.snapshots)
-        shared = (params, learner.opt_state, learner.version, snapshots, learner.pulled_version)
+        shared = (params, learner.opt_state, learner.version, learner.snapshots, learner.pulled_version)
         shared, staleness = jax.lax.scan(push, shared, order)
         params, opt_state, version, snapshots, pulled_version = shared
         metrics = {name: value.mean() for name, value in metrics.items()}
         metrics |= {"staleness_mean": staleness.mean(), "staleness_max": staleness.max()}
-        learner = Learner(unravel(params), opt_state, version, jax.vmap(unravel)(snapshots), pulled_version)
+        learner = Learner(unravel(params), opt_state, version, snapshots, pulled_version)
         return learner, metrics
 
     return UpdateRule(init, actor, update)

@@ -25,7 +25,7 @@ class Learner(NamedTuple):
     params: Params
     opt_state: Any  # of the parameters raveled into one vector [P]
     version: jax.Array  # int32 []
-    snapshots: jax.Array  # [W, P], raveled
+    snapshots: Params  # every leaf [W, ...]
     pulled_version: jax.Array  # int32 [W]
 
 
@@ -47,18 +47,16 @@ def asynchronous(optimizer, num_workers):
     """
 
     def init(params):
-        vector, _ = ravel_pytree(params)
         return Learner(
             params=params,
-            opt_state=optimizer.init(vector),
+            opt_state=optimizer.init(ravel_pytree(params)[0]),
             version=jnp.int32(0),
-            snapshots=jnp.tile(vector, (num_workers, 1)),
+            snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *x.shape)), params),
             pulled_version=jnp.zeros(num_workers, jnp.int32),
         )
 
     def actor(learner):
-        _, unravel = ravel_pytree(learner.params)
-        return jax.vmap(unravel)(learner.snapshots)
+        return learner.snapshots
 
     def gradient_at(objective, params, trajectories):
         batch = objective.prepare(params, trajectories)
@@ -67,7 +65,7 @@ def asynchronous(optimizer, num_workers):
         return gradient, metrics | {"gradient_norm": optax.tree.norm(gradient)}
 
     def update(key, learner, objective, trajectories):
-        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, actor(learner), trajectories)
+        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, learner.snapshots, trajectories)
         order = jax.random.permutation(key, num_workers)
         # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
         params, unravel = ravel_pytree(learner.params)
@@ -83,12 +81,13 @@ def asynchronous(optimizer, num_workers):
             pulled_version = pulled_version.at[worker].set(version)
             return (params, opt_state, version, snapshots, pulled_version), staleness
 
-        shared = (params, learner.opt_state, learner.version, learner.snapshots, learner.pulled_version)
+        snapshots = jax.vmap(lambda tree: ravel_pytree(tree)[0])(learner.snapshots)
+        shared = (params, learner.opt_state, learner.version, snapshots, learner.pulled_version)
         shared, staleness = jax.lax.scan(push, shared, order)
         params, opt_state, version, snapshots, pulled_version = shared
         metrics = {name: value.mean() for name, value in metrics.items()}
         metrics |= {"staleness_mean": staleness.mean(), "staleness_max": staleness.max()}
-        learner = Learner(unravel(params), opt_state, version, snapshots, pulled_version)
+        learner = Learner(unravel(params), opt_state, version, jax.vmap(unravel)(snapshots), pulled_version)
         return learner, metrics
 
     return UpdateRule(init, actor, update)

@@ -1,0 +1,10 @@
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_figure_in_the_tables_is_one_that_a_script_wrote():
+    results = "".join(path.read_text() for path in (ROOT / "benchmarks" / "results").glob("*.md"))
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in results] == []

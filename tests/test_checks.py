@@ -66,15 +66,9 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_numpy_and_jax_scalars_are_numbers(name):
-    make_train(
-        replace(
-            CONFIGS[name],
-            learning_rate=np.float32(1e-3),
-            gamma=jnp.float32(0.9),
-            lambda_=1,
-            rollout_length=np.int64(5),
-        )
-    )
+    floats = {"learning_rate": np.float32(1e-3), "gamma": jnp.float32(0.9), "lambda_": 1}
+    algorithm = replace(CONFIGS[name], rollout_length=np.int64(5), **floats).build()
+    assert algorithm.frames_per_step == 80
 
 
 def test_a_traced_size_is_an_error_that_says_so():

@@ -1,13 +1,13 @@
-"""Final returns of A3C and A2C over seeds: the default settings of each, on three environments.
+"""Final returns of trained policies over seeds.
 
-``python -m benchmarks.learning`` trains all seeds of a row in one ``vmap``ped program and evaluates each on whole
-episodes with the most probable action. It writes a table (interquartile mean over seeds with its bootstrap 95 %
-interval, worst seed) and the learning curves.
+``python -m benchmarks.learning [suite]`` trains all seeds of a row in one ``vmap``ped program and evaluates each on
+whole episodes with the most probable action. It writes a table (interquartile mean over seeds with its bootstrap 95 %
+interval, worst seed) and the learning curves. The suites are in ``benchmarks/suites.py``.
 """
 
+import dataclasses
 import time
-from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -16,11 +16,11 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.record import RESULTS, markdown_table, save
-from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from benchmarks.suites import SUITES
+from purejaxrl_a3c import evaluate, make_train
 from purejaxrl_a3c.logging import binned_mean
 
-ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
-ENVIRONMENTS = ("CartPole-v1", "Acrobot-v1", "Catch-bsuite")
+COLORS = ("C3", "C0", "C1", "C9")
 
 
 def interquartile_mean(values, axis=-1):
@@ -51,22 +51,20 @@ def train_and_evaluate(config, seeds, episodes):
     return jax.device_get(result.metrics), np.asarray(returns, np.float64)
 
 
-def plot(path, curves):
-    """Learning curves: the interquartile mean over seeds, and the range of the seeds."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(ENVIRONMENTS))
-    for axes, env_id in zip(panels, ENVIRONMENTS, strict=True):
-        for color, name in zip(("C3", "C0"), ALGORITHMS, strict=True):
-            frames, returns = curves[env_id, name]
-            axes.plot(frames, interquartile_mean(returns, axis=0), color=color, lw=2, label=name)
+def plot(path, panels):
+    """Learning curves ``{title: {label: (frames, returns [seeds, bins])}}``: interquartile mean, and range of seeds."""
+    figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for color, (label, (frames, returns)) in zip(COLORS, curves.items(), strict=False):
+            axes.plot(frames, interquartile_mean(returns, axis=0), color=color, lw=2, label=label)
             axes.fill_between(frames, returns.min(0), returns.max(0), color=color, alpha=0.15, lw=0)
-        axes.set_title(env_id)
+        axes.set_title(title)
         axes.set_xlabel("frames")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
-    panels[0].set_ylabel("return while training")
-    panels[0].legend(frameon=False, loc="lower right")
+    figure.axes[0].set_ylabel("return while training")
+    figure.axes[0].legend(frameon=False, loc="best")
     figure.savefig(path, dpi=130)
 
 
@@ -80,43 +78,60 @@ def smooth(metrics, bins=50):
     return ends, np.array(rows)
 
 
-def main(seeds: int = 10, total_frames: int = 500_000, episodes: int = 128):
-    """Train, evaluate and write results/learning.json, .md and .png."""
-    rows, data, curves = [], {}, {}
-    for env_id in ENVIRONMENTS:
-        for name, config in ALGORITHMS.items():
+def main(
+    suite: Annotated[str, tyro.conf.Positional] = "defaults", seeds: int = 10, episodes: int = 128, only: str = ""
+):
+    """Train, evaluate and write results/learning.json, .md and .png, or learning_SUITE.json and so on.
+
+    Args:
+        suite: a key of `benchmarks.suites.SUITES`.
+        seeds: how many; the seeds are 0, 1, ...
+        episodes: of each evaluation.
+        only: leave out the panels whose title does not contain this; their results are not kept.
+    """
+    rows: list[list[str]] = []
+    data: dict[str, Any] = {}
+    panels: dict[str, Any] = {}
+    for title, configs in SUITES[suite].items():
+        if only not in title:
+            continue
+        panels[title] = {}
+        for label, config in configs.items():
             began = time.perf_counter()
-            config = replace(config, env_id=env_id, total_frames=total_frames)
             metrics, returns = train_and_evaluate(config, seeds, episodes)
-            curves[env_id, name] = smooth(metrics)
+            panels[title][label] = smooth(metrics)
             low, high = interval(returns)
             middle = float(interquartile_mean(returns))
             staleness = float(metrics.staleness_mean.mean())
             digits = 2 if abs(middle) < 10 else 1
             rows.append(
                 [
-                    f"{name} on {env_id}",
+                    f"{label} on {title}",
+                    f"{config.total_frames:,}",
                     f"{middle:.{digits}f}",
                     f"{low:.{digits}f} to {high:.{digits}f}",
                     f"{returns.min():.{digits}f}",
                     f"{staleness:.1f}",
                 ]
             )
-            print(*rows[-1], f"{time.perf_counter() - began:.0f} s", flush=True)
-            data[f"{name} {env_id}"] = {
-                "config": vars(config),
+            seconds = time.perf_counter() - began
+            print(*rows[-1], f"{seconds:.0f} s", flush=True)
+            data[f"{label} {title}"] = {
+                "config": dataclasses.asdict(config),
                 "returns": returns.tolist(),
                 "interquartile_mean": middle,
                 "interval": [low, high],
                 "staleness_mean": staleness,
+                "seconds_of_all_seeds_with_compilation": seconds,
             }
     table = (
-        f"Return after {total_frames:,} frames with the default settings: interquartile mean over {seeds} seeds, each "
-        f"the mean of {episodes} whole episodes with the most probable action.\n\n"
-        + markdown_table(["", "return", "95 % interval", "worst seed", "mean staleness"], rows)
+        f"Return of the trained policy: interquartile mean over {seeds} seeds, each the mean of {episodes} whole "
+        "episodes with the most probable action.\n\n"
+        + markdown_table(["", "frames", "return", "95 % interval", "worst seed", "mean staleness"], rows)
     )
-    save("learning", {"seeds": list(range(seeds)), "episodes": episodes, "results": data}, table)
-    plot(RESULTS / "learning.png", curves)
+    name = "learning" if suite == "defaults" else f"learning_{suite}"
+    save(name, {"seeds": list(range(seeds)), "episodes": episodes, "results": data}, table)
+    plot(RESULTS / f"{name}.png", panels)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def algorithm_loop(config):
 def part_loops(num_envs):
     """For each part ``(start, loop)``, as `algorithm_loop`."""
     config = configs(num_envs)[0]
-    env = envs.make(config.env_id)
+    env = envs.make(config)
     network = networks.make(config, env)
     objective = objectives.policy_gradient(network, config)
 
@@ -71,8 +71,8 @@ def part_loops(num_envs):
         return params, positions, trajectories
 
     def unroll(params, key, positions):
-        act = functools.partial(rollout.unroll, env, network, params, length=T)
-        return jax.vmap(act)(jax.random.split(key, num_envs), positions)
+        act = functools.partial(rollout.unroll, env, network, params)
+        return jax.vmap(act)(positions, *rollout.draw(network, key, (num_envs, T)))
 
     def step(key, carry):
         params, positions, trajectories = carry
@@ -80,7 +80,7 @@ def part_loops(num_envs):
         def tick(positions, key):
             key_act, key_env = jax.random.split(key)
             actions = jax.random.randint(key_act, (num_envs,), 0, env.action_space.n)
-            state, timestep = jax.vmap(env.step)(jax.random.split(key_env, num_envs), positions.env, actions)
+            state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), positions.env, actions)
             last = timestep.terminated | timestep.truncated
             return rollout.Position(state, timestep.obs, last, ()), None
 
@@ -118,7 +118,7 @@ def part_loops(num_envs):
 def push_loop(num_envs):
     """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing."""
     config = configs(num_envs)[1]
-    network = networks.make(config, envs.make(config.env_id))
+    network = networks.make(config, envs.make(config))
     rule = updates.asynchronous(optimizers.shared_rmsprop(config, num_updates=FOREVER), WORKERS)
 
     def loss(params, scale):

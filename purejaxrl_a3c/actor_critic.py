@@ -37,18 +37,22 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
 
     def init(key):
         key_network, key_env = jax.random.split(key)
-        position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(jax.random.split(key_env, shape))
+        keys = jax.random.split(key_env, num_workers * envs_per_worker).reshape(shape)
+        position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
         return State(rule.init(network.init(key_network)), position, jnp.int32(0))
 
-    def act(params, key, position):
-        return rollout.unroll(env, network, params, key, position, rollout_length)
+    def act(params, position, noise, keys):
+        return rollout.unroll(env, network, params, position, noise, keys)
 
     def step(key, state):
         key_act, key_update = jax.random.split(key)
-        position, trajectories = jax.vmap(jax.vmap(act, (None, 0, 0)))(
-            rule.actor(state.learner), jax.random.split(key_act, shape), state.position
+        noise, keys = rollout.draw(network, key_act, (*shape, rollout_length))
+        position, trajectories = jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(
+            rule.actor(state.learner), state.position, noise, keys
         )
         learner, reported = rule.update(key_update, state.learner, objective, trajectories)
+        # Only now: acting and learning must see the observations of a block through the same statistics.
+        position = position._replace(env=env.refresh(position.env))
         iteration = state.iteration + 1
         metrics = Metrics(frames=iteration * frames_per_step, **episode_metrics(trajectories), **reported)
         return State(learner, position, iteration), metrics
@@ -56,7 +60,10 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
     def policy(state):
         return lambda carry, obs, first: network.step(state.learner.params, carry, obs, first)
 
-    return Algorithm(init, step, policy, env, network, frames_per_step)
+    def test_env(state):
+        return env.freeze(jax.tree.map(lambda x: x[0, 0], state.position.env))
+
+    return Algorithm(init, step, policy, test_env, env, network, frames_per_step)
 
 
 def episode_metrics(trajectories):

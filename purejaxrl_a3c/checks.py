@@ -5,13 +5,14 @@ import math
 import numbers
 import operator
 
+import flax.linen as nn
 import jax
 import numpy as np
-from gymnax.environments import spaces
 
-_ABOVE_ZERO = ("max_gradient_norm", "rmsprop_epsilon")
-_AT_LEAST_ZERO = ("entropy_coefficient", "learning_rate", "value_coefficient")
-_BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay")
+_ABOVE_ZERO = ("initial_scale", "max_gradient_norm", "rmsprop_epsilon")
+_AT_LEAST_ZERO = ("clip_rewards", "entropy_coefficient", "learning_rate", "value_coefficient")
+_BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay", "sticky_actions")
+_MAY_BE_ZERO = ("observe", "stagger_resets", "time_limit")  # of the ints
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
 
 
@@ -28,52 +29,51 @@ def reject(field, value, accepted):
     raise InputError(f"{field}: {value!r} is not accepted; it must be {accepted}")
 
 
-def check_count(field, value):
-    """Check that ``value`` is a whole number of at least 1.
+def check_count(field, value, least=1):
+    """Check that ``value`` is a whole number of at least ``least``.
 
     Raises:
         InputError: naming the field.
     """
-    if not _is_count(value):
-        reject(field, value, "an int >= 1")
+    if not _is_count(value, least):
+        reject(field, value, f"an int >= {least}")
 
 
-def check_fields(config, activations):
+def check_fields(config, choices):
     """Check every field of ``config`` against its declared type, and its value against what its name means.
 
     A float may be traced (under `jax.vmap` or `jax.jit`); it has no value yet, and passes.
 
     Args:
-        config: a dataclass of ints, floats, bools and strings, and ``hidden_sizes``.
-        activations: the accepted names.
+        config: a dataclass of ints, floats, bools, strings, tuples of ints, ``env_params``, and dataclasses of those.
+        choices: the accepted values of fields that name something; of these, a flax module passes too as ``torso``.
 
     Raises:
         InputError: naming the field, its value and what is accepted.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if field.type is int:
-            check_count(field.name, value)
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            if not isinstance(value, field.type):
+                reject(field.name, value, f"a {field.type.__name__}")
+            check_fields(value, choices)
+        elif field.type is int:
+            check_count(field.name, value, least=_least(field.name))
+            if value > _MOST_FRAMES:
+                reject(field.name, value, f"at most {_MOST_FRAMES}")
         elif field.type is bool and not isinstance(value, bool):
             reject(field.name, value, "a bool")
         elif field.type is float:
             _check_float(field.name, value)
-    if config.total_frames > _MOST_FRAMES:
-        reject("total_frames", config.total_frames, f"at most {_MOST_FRAMES}")
-    if not isinstance(config.hidden_sizes, tuple) or not all(map(_is_count, config.hidden_sizes)):
-        reject("hidden_sizes", config.hidden_sizes, "a tuple of ints >= 1")
-    if not isinstance(config.activation, str) or config.activation not in activations:
-        reject("activation", config.activation, f"one of {', '.join(activations)}")
-
-
-def check_discrete(env_id, action_space):
-    """Check that a categorical policy fits the environment's actions.
-
-    Raises:
-        InputError: naming the environment and its action space.
-    """
-    if not isinstance(action_space, spaces.Discrete):
-        reject("env_id", env_id, f"an environment with discrete actions; the actions of this one are {action_space}")
+        elif field.type == tuple[int, ...] and not _is_tuple_of_counts(value, field.name):
+            reject(field.name, value, f"a tuple of ints >= {_least(field.name)}")
+        elif field.name in choices and not _is_choice(field.name, value, choices[field.name]):
+            reject(field.name, value, f"one of {', '.join(choices[field.name])}")
+        elif field.name == "env_params":
+            if not isinstance(value, dict):
+                reject(field.name, value, "a dict of numbers by name")
+            for name, number in value.items():
+                _check_float(f"env_params {name}", number)
 
 
 def count_iterations(total_frames, frames_per_iteration):
@@ -88,11 +88,28 @@ def count_iterations(total_frames, frames_per_iteration):
     return iterations
 
 
-def _is_count(value):
+def is_concrete(value):
+    """Whether ``value`` is known now, not only when the program runs."""
+    return not isinstance(value, jax.core.Tracer)
+
+
+def _is_count(value, least):
     try:
-        return not isinstance(value, bool | jax.Array) and operator.index(value) >= 1
+        return not isinstance(value, bool | jax.Array) and operator.index(value) >= least
     except TypeError:
         return False
+
+
+def _is_tuple_of_counts(value, field):
+    return isinstance(value, tuple) and all(_is_count(one, _least(field)) for one in value)
+
+
+def _least(field):
+    return 0 if field in _MAY_BE_ZERO else 1
+
+
+def _is_choice(field, value, accepted):
+    return (isinstance(value, str) and value in accepted) or (field == "torso" and isinstance(value, nn.Module))
 
 
 def _check_float(field, value):
@@ -101,7 +118,7 @@ def _check_float(field, value):
         reject(field, value, "a number")
     if is_array and value.shape != ():
         reject(field, value, "a single number; to try several, vmap over them")
-    if isinstance(value, jax.core.Tracer):
+    if not is_concrete(value):
         return
     number = float(value)
     if not math.isfinite(number):

@@ -1,7 +1,6 @@
 """Evaluation over whole episodes."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,16 @@ def evaluate(config, state, key, episodes=128, deterministic=False):
     """Undiscounted returns of whole episodes under the policy of ``state``.
 
     Every episode starts afresh in an environment of its own and is counted once, when it ends, so that short
-    episodes do not crowd out long ones. It can be ``vmap``ped over ``state`` and ``key``.
+    episodes do not crowd out long ones. Returns are of the environment's own rewards, whatever wrappers made of them;
+    statistics that normalise observations stay as the training left them. It can be ``vmap``ped over ``state`` and
+    ``key``, and over what is traced in ``config``.
 
     Args:
         config: the ``Config`` that ``state`` was trained with.
         state: ``Result.state``.
         key: consumed.
         episodes: ``N``, an int >= 1.
-        deterministic: take the most probable action instead of a sample.
+        deterministic: take the distribution's ``mode`` instead of a sample.
 
     Returns:
         float32 ``[N]``.
@@ -29,34 +30,37 @@ def evaluate(config, state, key, episodes=128, deterministic=False):
         InputError: if ``episodes`` is not an int of at least 1.
     """
     checks.check_count("episodes", episodes)
-    return _evaluate(_with_default_floats(config), state, key, episodes, deterministic)
+    of_the_env = [*config.env_params.values(), *vars(config.wrappers).values()]
+    # A config with arrays in it is no key of a cache: then the caller's `jit`, if any, is the only one.
+    is_static = not any(isinstance(value, jax.Array) for value in of_the_env)
+    run = _evaluate_cached if is_static else _evaluate
+    return run(_with_default_floats(config), state, key, episodes, deterministic)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "episodes", "deterministic"))
 def _evaluate(config, state, key, episodes, deterministic):
-    algorithm = config.build()
-    returns, _ = run_episodes(algorithm, algorithm.policy(state), key, episodes, deterministic)
+    returns, _ = run_episodes(config.build(), state, key, episodes, deterministic)
     return returns
 
 
-def run_episodes(algorithm, policy, key, episodes, deterministic):
+_evaluate_cached = jax.jit(_evaluate, static_argnames=("config", "episodes", "deterministic"))
+
+
+def run_episodes(algorithm, state, key, episodes, deterministic):
     """Returns, float32 ``[N]``, and lengths in frames, int32 ``[N]``, of one episode in each of ``N`` environments."""
-    env, network = algorithm.env, algorithm.network
+    env, network, policy = algorithm.test_env(state), algorithm.network, algorithm.policy(state)
     key_start, key_run = jax.random.split(key)
 
-    def act(position, key):
-        key_act, key_env = jax.random.split(key)
+    def act(position, noise, keys):
         carry, outputs = policy(position.carry, position.obs, position.first)
-        noise = network.noise(key_act, ())
         action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
-        env_state, timestep = env.step(key_env, position.env, action)
+        env_state, timestep = env.step(keys, position.env, outputs.policy.executed(action))
         last = timestep.terminated | timestep.truncated
         return rollout.Position(env_state, timestep.obs, last, carry), timestep
 
     def tick(loop):
         time, position, running, returns, lengths = loop
-        keys = jax.random.split(jax.random.fold_in(key_run, time), episodes)
-        position, timestep = jax.vmap(act)(position, keys)
+        noise, keys = rollout.draw(network, jax.random.fold_in(key_run, time), (episodes,))
+        position, timestep = jax.vmap(act)(position, noise, keys)
         returns = jnp.where(running, timestep.episode_return, returns)
         lengths = jnp.where(running, timestep.episode_length, lengths)
         return time + 1, position, running & ~position.first, returns, lengths

@@ -1,125 +1,159 @@
-"""Policies and value functions: flax modules, wrapped as a `Network` of pure functions."""
+"""Policies and value functions: a torso, a core and a head each, as a `Network` of pure functions.
 
-import functools
+The head follows from the action space. Torso and core are arguments, so there is no recurrent and no continuous variant
+of anything.
+"""
+
+import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.distributions import Categorical
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.cores import CORES
+from purejaxrl_a3c.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.torsos import ACTIVATIONS, MLP, TORSOS, orthogonal
 from purejaxrl_a3c.types import Network, Outputs
 
-ACTIVATIONS = {"elu": nn.elu, "gelu": nn.gelu, "relu": nn.relu, "silu": nn.silu, "tanh": nn.tanh}
+CHOICES = {"activation": tuple(ACTIVATIONS), "core": tuple(CORES), "torso": ("mlp", *TORSOS)}
+"""What the fields of a config that name a part of the network accept."""
 
 
-def orthogonal(scale):
-    """Orthogonal initializer (Saxe et al. 2014, arXiv 1312.6120) that is safe to ``vmap``.
-
-    An orthogonal matrix comes from a QR factorisation, and a *batched* QR, which is what `jax.vmap` over seeds
-    makes of it, can wait for ever on jaxlib 0.10 with two cores: each thread of the pool that runs the batch
-    waits for tasks that need a thread of that same pool. Mapped one after the other, every QR has batch 1,
-    which runs in the calling thread. This is the package's only call into LAPACK, and must stay so.
-
-    Args:
-        scale: factor on the orthogonal matrix.
-
-    Returns:
-        A flax initializer ``(key, shape, dtype) -> matrix [shape]``.
-    """
-
-    def init(key, shape, dtype=jnp.float32):
-        @jax.custom_batching.sequential_vmap
-        def draw(key):
-            return nn.initializers.orthogonal(scale)(key, shape, dtype)
-
-        return draw(key)
-
-    return init
-
-
-class MLP(nn.Module):
-    """Fully connected layers, each followed by the activation: ``[..., features] -> [..., hidden_sizes[-1]]``."""
-
-    hidden_sizes: tuple[int, ...]
-    activation: str
-
-    @nn.compact
-    def __call__(self, x):
-        """Apply the layers to ``x [..., features]``."""
-        for size in self.hidden_sizes:
-            # sqrt(2), 0.01 and 1 as in Andrychowicz et al. 2021 (arXiv 2006.05990) and OpenAI Baselines.
-            x = nn.Dense(size, kernel_init=orthogonal(2**0.5))(x)
-            x = ACTIVATIONS[self.activation](x)
-        return x
-
-
-class ActorCritic(nn.Module):
-    """A categorical policy and a value function, with one torso between them or one each.
+class PolicyHead(nn.Module):
+    """Features ``[..., F]`` to a distribution over the actions of a space.
 
     Attributes:
-        observation_rank: number of axes of one observation; they are flattened.
-        num_actions: ``A``.
-        hidden_sizes: widths of the torso's layers.
-        activation: a key of `ACTIVATIONS`.
-        shared_torso: whether policy and value read the same features (as in the A3C paper).
+        action_space: one of `envs.spaces`.
+        squash_actions: of a bounded continuous space, a `TanhGaussian` instead of a `DiagGaussian` that is clipped.
+        state_dependent_scale: the Gaussians' scale depends on the features; otherwise it is a parameter.
+        initial_scale: of the Gaussians.
     """
 
-    observation_rank: int
-    num_actions: int
-    hidden_sizes: tuple[int, ...]
-    activation: str
-    shared_torso: bool
+    action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
+    squash_actions: bool = False
+    state_dependent_scale: bool = False
+    initial_scale: float = 1.0
 
     @nn.compact
-    def __call__(self, obs):
-        """Outputs for ``obs [..., *observation_shape]``."""
-        batch_shape = obs.shape[: obs.ndim - self.observation_rank]
-        x = obs.reshape(*batch_shape, -1).astype(jnp.float32)
-        torso = functools.partial(MLP, self.hidden_sizes, self.activation)
-        policy_features = torso(name="torso" if self.shared_torso else "policy_torso")(x)
-        value_features = policy_features if self.shared_torso else torso(name="value_torso")(x)
-        logits = nn.Dense(self.num_actions, kernel_init=orthogonal(0.01), name="policy_head")(policy_features)
-        value = nn.Dense(1, kernel_init=orthogonal(1.0), name="value_head")(value_features)
-        return Outputs(Categorical(logits), jnp.squeeze(value, -1))
+    def __call__(self, features):
+        """The distribution."""
+        space = self.action_space
+
+        def dense(size, name):
+            return nn.Dense(size, kernel_init=orthogonal(0.01), name=name)(features)
+
+        if isinstance(space, spaces.Discrete):
+            return Categorical(dense(space.n, "logits"))
+        if isinstance(space, spaces.MultiDiscrete):
+            return MultiCategorical(dense(sum(space.sizes), "logits"), space.sizes)
+        loc = dense(space.size, "loc")
+        if self.state_dependent_scale:
+            log_scale = dense(space.size, "log_scale")
+        else:
+            log_scale = self.param("log_scale", nn.initializers.zeros, (space.size,))
+        log_scale = log_scale + jnp.log(self.initial_scale)
+        # Bounds far outside of anything useful, where exp and its square stay finite in float32.
+        log_scale = jnp.broadcast_to(jnp.clip(log_scale, -10.0, 3.0), loc.shape)
+        return (TanhGaussian if self.squash_actions and space.bounded else DiagGaussian)(loc, log_scale)
 
 
-def feed_forward(module, observation_shape):
-    """The `Network` of a flax module ``obs [..., *observation_shape] -> Outputs [...]`` without memory.
-
-    The rollouts of all environments are one call of the module, not a scan over time.
-    """
-
-    def init(key):
-        return module.init(key, jnp.zeros(observation_shape))
-
-    def step(params, carry, obs, first):
-        del first
-        return carry, module.apply(params, obs)
-
-    def unroll(params, carry, obs, first):
-        # One axis of rows: XLA's CPU backend takes twice as long over the gradient of a product with two.
-        rows = obs.reshape(first.size, *observation_shape)
-        outputs = module.apply(params, rows)
-        return carry, jax.tree.map(lambda x: x.reshape(*first.shape, *x.shape[1:]), outputs)
-
-    return Network(init, lambda: (), Categorical.noise, step, unroll)
+def action_noise(action_space, key, shape):
+    """What a policy's ``sample`` needs for actions of ``shape``, drawn flat: see `rollout.draw`."""
+    event: tuple[int, ...] = ()
+    if isinstance(action_space, spaces.MultiDiscrete):
+        event = (len(action_space.sizes),)
+    if isinstance(action_space, spaces.Continuous):
+        event = (action_space.size,)
+    size = math.prod((*shape, *event))
+    is_continuous = isinstance(action_space, spaces.Continuous)
+    flat = jax.random.normal(key, (size,)) if is_continuous else jax.random.uniform(key, (size,))
+    return flat.reshape(*shape, *event)
 
 
 def make(config, env):
     """The network that ``config`` describes, for the observations and actions of ``env``.
 
+    Feed-forward layers see the rollouts of all environments in one call; only a recurrent core is a scan over time.
+
     Args:
-        config: any object with ``hidden_sizes``, ``activation`` and ``shared_torso``.
-        env: an `Env` with a discrete action space.
+        config: any object with ``torso``, ``hidden_sizes``, ``activation``, ``layer_norm``, ``core``, ``num_cells``,
+            ``shared_torso``, ``squash_actions``, ``state_dependent_scale`` and ``initial_scale``.
+        env: an `Env`.
 
     Returns:
-        A `Network`.
+        A `Network`. A recurrent one's carry has a part for the policy and one for the value function, or one in all
+        if they share torso and core.
+
+    Raises:
+        InputError: if the torso does not fit the observations.
     """
-    module = ActorCritic(
-        observation_rank=len(env.observation_shape),
-        num_actions=env.action_space.n,
-        hidden_sizes=config.hidden_sizes,
-        activation=config.activation,
-        shared_torso=config.shared_torso,
+    torso = _torso(config, env.observation_shape)
+    core = CORES[config.core](config.num_cells)
+    policy_head = PolicyHead(
+        env.action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale
     )
-    return feed_forward(module, env.observation_shape)
+    value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+    bodies = ("body",) if config.shared_torso else ("policy_body", "value_body")
+    fresh = (core.carry(),) * len(bodies) if jax.tree.leaves(core.carry()) else ()
+
+    def init(key):
+        key_policy, key_value, *keys = jax.random.split(key, 2 + 2 * len(bodies))
+        obs = jnp.zeros(env.observation_shape)
+        params: dict[str, Any] = {}
+        for i, body in enumerate(bodies):
+            params[body] = {"torso": torso.init(keys[2 * i], obs)}
+            features = torso.apply(params[body]["torso"], obs)
+            params[body]["core"] = core.init(keys[2 * i + 1], features)
+            _, features = core.step(params[body]["core"], core.carry(), features, jnp.bool_(True))
+        params["policy_head"] = policy_head.init(key_policy, features)
+        params["value_head"] = value_head.init(key_value, features)
+        return params
+
+    def look_at_one(params, carry, obs, first):
+        return core.step(params["core"], carry, torso.apply(params["torso"], _as_float(obs)), first)
+
+    def look_at_all(params, carry, obs, first):
+        # One axis of rows: XLA's CPU backend takes twice as long over the gradient of a product with two.
+        rows = _as_float(obs).reshape(first.size, *env.observation_shape)
+        features = torso.apply(params["torso"], rows).reshape(*first.shape, -1)
+        carry, features = core.unroll(params["core"], carry, features, first)
+        return carry, features.reshape(first.size, -1)
+
+    def outputs(look, params, carry, obs, first):
+        parts = carry if fresh else ((),) * len(bodies)
+        seen = [look(params[body], part, obs, first) for body, part in zip(bodies, parts, strict=True)]
+        policy = policy_head.apply(params["policy_head"], seen[0][1])
+        value: Any = value_head.apply(params["value_head"], seen[-1][1])
+        return tuple(part for part, _ in seen) if fresh else (), Outputs(policy, jnp.squeeze(value, -1))
+
+    def step(params, carry, obs, first):
+        return outputs(look_at_one, params, carry, obs, first)
+
+    def unroll(params, carry, obs, first):
+        carry, rows = outputs(look_at_all, params, carry, obs, first)
+        return carry, jax.tree.map(lambda x: x.reshape(*first.shape, *x.shape[1:]), rows)
+
+    def noise(key, shape):
+        return action_noise(env.action_space, key, shape)
+
+    return Network(init, lambda: fresh, noise, step, unroll)
+
+
+def _as_float(obs):
+    """float32; bytes, as the pixels of frames are, scaled to [0, 1]."""
+    return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
+
+
+def _torso(config, observation_shape):
+    if isinstance(config.torso, nn.Module):
+        return config.torso
+    layers = config.hidden_sizes, config.activation, config.layer_norm
+    if config.torso == "mlp":
+        return MLP(len(observation_shape), *layers)
+    if len(observation_shape) != 3:
+        accepted = f"mlp, for observations of shape {observation_shape}; the others need height, width and channels"
+        checks.reject("torso", config.torso, accepted)
+    return TORSOS[config.torso](*layers)

@@ -19,8 +19,9 @@ def bootstrap_values(network, params, trajectory):
     def evaluate_latest(loop):
         needed, value = loop
         t = needed.shape[0] - 1 - jnp.argmax(needed[::-1])
-        final_obs = jax.tree.map(lambda x: x[t], trajectory.final_obs)
-        _, outputs = network.step(params, trajectory.carry, final_obs, jnp.bool_(False))
+        # Not first: what is valued is the end of the old episode, with the memory of that episode.
+        carry, final_obs = jax.tree.map(lambda x: x[t], (trajectory.next_carry, trajectory.final_obs))
+        _, outputs = network.step(params, carry, final_obs, jnp.bool_(False))
         return needed.at[t].set(False), value.at[t].set(outputs.value)
 
     loop = (needed, jnp.zeros_like(trajectory.reward))

@@ -7,6 +7,9 @@ Shape letters, used in every docstring of the package:
 ``B``  environments of one worker
 ``T``  environment steps in one rollout (``rollout_length``)
 ``A``  discrete actions
+``D``  numbers in a continuous action
+``F``  features: numbers in a layer's output
+``K``  choices in a multi-discrete action
 ``P``  parameters of a network, raveled into one vector
 ``I``  iterations: one rollout of every environment and the learning from it
 ``N``  episodes of an evaluation
@@ -42,12 +45,22 @@ class TimeStep(NamedTuple):
 
 
 class Env(NamedTuple):
-    """An auto-resetting environment as two pure functions, for a single copy of it."""
+    """An environment as pure functions, for a single copy of it.
+
+    A suite's environment is *episodic*: it does not reset itself, and ``obs`` of its last step is ``final_obs``.
+    `envs.wrappers.auto_reset` makes of it one that goes on for ever, which is what the algorithms act in.
+    """
 
     reset: Callable[[Key], tuple[Any, Observation]]
     step: Callable[[Key, Any, Any], tuple[Any, TimeStep]]
+    """(key, state, action) -> (state, time step). One that resets itself takes two keys, ``[2]``: see `auto_reset`."""
     observation_shape: tuple[int, ...]
-    action_space: Any  # a gymnax space
+    action_space: Any  # see envs/spaces.py
+    refresh: Callable[[Any], Any] = lambda states: states
+    """States of all copies, leaves ``[W, B, ...]``, to the same: once an iteration, after learning. This is where
+    statistics are shared between the copies; between two calls they stand still."""
+    freeze: Callable[[Any], "Env"] | None = None
+    """State of one copy -> the environment for evaluation, with that state's statistics for good; None if episodic."""
 
 
 class Outputs(NamedTuple):
@@ -58,7 +71,10 @@ class Outputs(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A policy and a value function. A feed-forward network's carry is ``()``."""
+    """A policy and a value function. The carry of a feed-forward network is ``()``.
+
+    Where ``first`` is true the carry is cleared *before* the observation is looked at.
+    """
 
     init: Callable[[Key], Params]
     carry: Callable[[], Carry]
@@ -75,13 +91,14 @@ class Trajectory(NamedTuple):
 
     obs: Observation  # [T, ...]
     first: jax.Array  # bool [T]: obs starts an episode
-    action: jax.Array  # [T, ...]
+    action: jax.Array  # [T, ...]: as sampled, see distributions.py
     log_prob: jax.Array  # float32 [T]: of the action, under the policy that chose it
     reward: jax.Array  # float32 [T]
     terminated: jax.Array  # bool [T]
     truncated: jax.Array  # bool [T]
     final_obs: Observation  # [T, ...]: the true successor of obs
-    carry: Carry  # the network's carry before the first step
+    carry: Carry  # the network's, before the first step
+    next_carry: Carry  # [T, ...]: after each step and before any reset: what valuing final_obs takes
     episode_return: jax.Array  # float32 [T]: running, see TimeStep
     episode_length: jax.Array  # int32 [T]
 
@@ -136,6 +153,8 @@ class Algorithm(NamedTuple):
     """(key, state) -> (state, metrics): one iteration of acting and learning."""
     policy: Callable[[Any], Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]]
     """state -> the function (carry, obs, first) -> (carry, outputs) that acts."""
+    test_env: Callable[[Any], Env]
+    """state -> the environment for evaluation."""
     env: Env
     network: Network
     frames_per_step: int

@@ -6,6 +6,9 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from purejaxrl_a3c.envs.spaces import Discrete
+from purejaxrl_a3c.types import Env, TimeStep
+
 
 @struct.dataclass
 class State(environment.EnvState):
@@ -88,6 +91,80 @@ class Gamble(Probe):
         return 1.0, action == 0
 
 
-for _probe in (Forever, Ending, EndingOnTime, Copy, Gamble):
+@struct.dataclass
+class DiaryState(environment.EnvState):
+    noise: jax.Array
+    tag: jax.Array
+    action: jax.Array
+    time: jax.Array
+
+
+@struct.dataclass
+class DiaryParams(environment.EnvParams):
+    length: float = 5  # terminates after so many steps
+    offset: float = 0.0
+    spread: float = 1.0
+    max_steps_in_episode: int = 1000
+
+
+class Diary(environment.Environment):
+    """Observations say where they come from, rewards which action they answer.
+
+    An observation is noise, uniform, with mean ``offset`` and deviation ``spread``; the episode's tag in [0, 1); the
+    clock; and the last action, -1 at the start. See `diary_reward`.
+    """
+
+    @property
+    def default_params(self):
+        return DiaryParams()
+
+    def observe(self, state):
+        return jnp.array([state.noise, state.tag, state.time, state.action])
+
+    def random(self, key, params):
+        """Noise and a tag. A key's own bits are random enough, and a program without a draw compiles faster."""
+        noise, tag = (jax.random.key_data(key) >> 8) * jnp.float32(2**-24)
+        return params.offset + params.spread * 12**0.5 * (noise - 0.5), tag
+
+    def reset_env(self, key, params):
+        noise, tag = self.random(key, params)
+        state = DiaryState(noise=noise, tag=tag, action=jnp.int32(-1), time=jnp.int32(0))
+        return self.observe(state), state
+
+    def step_env(self, key, state, action, params):
+        reward = diary_reward(action, state.time)
+        noise, _ = self.random(key, params)
+        state = state.replace(noise=noise, action=jnp.int32(action), time=state.time + 1)
+        return self.observe(state), state, reward, state.time >= params.length, {}
+
+    def action_space(self, params):
+        return spaces.Discrete(5)
+
+    def observation_space(self, params):
+        return spaces.Box(-1e6, 1e6, (4,))
+
+
+def diary_reward(action, time):
+    """What `Diary` pays for action 0 .. 4 at a time."""
+    return action - 2.0 + 0.25 * time
+
+
+def pictures(length):
+    """An episodic `Env` with observations int32 ``[2, 2, 3]``, all different; it terminates after ``length``."""
+
+    def observe(time):
+        return jnp.arange(12, dtype=jnp.int32).reshape(2, 2, 3) + time
+
+    def reset(key):
+        return jnp.int32(0), observe(jnp.int32(0))
+
+    def step(key, time, action):
+        obs, end = observe(time + 1), time + 1 >= length
+        return time + 1, TimeStep(obs, jnp.float32(1), end, jnp.bool_(False), obs, jnp.float32(0), time + 1)
+
+    return Env(reset, step, observation_shape=(2, 2, 3), action_space=Discrete(2))
+
+
+for _probe in (Forever, Ending, EndingOnTime, Copy, Gamble, Diary):
     if f"{_probe.__name__}-probe" not in gymnax.registered_envs:
         gymnax.register(f"{_probe.__name__}-probe", _probe)

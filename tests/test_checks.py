@@ -7,11 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, make_train
+from purejaxrl_a3c import a2c, a3c, envs, make_train
 
-BAD = [
+BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
-    ("env_id", "Pendulum-v1", "discrete actions; the actions of this one are Box"),
+    ("env_id", "atari/pong", "a gymnax name, or one that begins with"),
+    ("torso", "cnn", "one of mlp, minatar, nature, impala"),
+    ("torso", "nature", "mlp, for observations of shape (4,)"),
+    ("core", "rnn", "one of feed_forward, lstm, gru"),
+    ("core", None, "one of feed_forward, lstm, gru"),
+    ("num_cells", 0, "an int >= 1"),
+    ("layer_norm", "yes", "a bool"),
+    ("wrappers", {}, "a Wrappers"),
+    ("env_params", 9.8, "a dict of numbers by name"),
     ("rollout_length", 0, "an int >= 1"),
     ("rollout_length", 2.5, "an int >= 1"),
     ("total_frames", 0, "an int >= 1"),
@@ -61,6 +69,25 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
     config = replace(CONFIGS[name], **{field: value})
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
         make_train(config)
+    assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+BAD_WRAPPERS = [
+    ("time_limit", -1, "an int >= 0"),
+    ("action_repeat", 0, "an int >= 1"),
+    ("frame_stack", 0, "an int >= 1"),
+    ("sticky_actions", 1.5, "in [0, 1]"),
+    ("clip_rewards", -1.0, ">= 0"),
+    ("observe", [0], "a tuple of ints >= 0"),
+    ("observe", (0, 4), "ints in 0 .. 3, for CartPole-v1"),
+    ("normalize_observations", 1, "a bool"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "accepted"), BAD_WRAPPERS)
+def test_a_wrapper_that_does_not_fit_is_named_too(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(a2c.Config(wrappers=envs.Wrappers(**{field: value})))
     assert str(error.value).startswith(f"{field}: {value!r} ")
 
 

@@ -19,15 +19,15 @@ def state():
     return CONFIG.build().init(jax.random.key(0))
 
 
-def policy_with(logits):
-    return lambda carry, obs, first: (carry, Outputs(Categorical(jnp.array(logits)), jnp.float32(0)))
+def with_policy(logits):
+    outputs = Outputs(Categorical(jnp.array(logits)), jnp.float32(0))
+    return CONFIG.build()._replace(policy=lambda state: lambda carry, obs, first: (carry, outputs))
 
 
-def test_short_episodes_are_not_counted_more_often():
+def test_short_episodes_are_not_counted_more_often(state):
     """Action 0 ends an episode, half of the time: the number of steps is geometric, cut off at 20."""
-    returns, lengths = run_episodes(
-        CONFIG.build(), policy_with([0.0, 0.0]), jax.random.key(0), 4000, deterministic=False
-    )
+    algorithm = with_policy([0.0, 0.0])
+    returns, lengths = run_episodes(algorithm, state, jax.random.key(0), 4000, deterministic=False)
     np.testing.assert_array_equal(returns, lengths)
     expected = sum(0.5**k for k in range(20))  # E[min(G, 20)]
     assert returns.mean() == pytest.approx(expected, abs=4 * np.sqrt(2 / 4000))
@@ -35,10 +35,9 @@ def test_short_episodes_are_not_counted_more_often():
     assert (returns == 1).mean() == pytest.approx(0.5, abs=0.04)
 
 
-def test_a_deterministic_evaluation_takes_the_most_probable_action():
-    algorithm = CONFIG.build()
+def test_a_deterministic_evaluation_takes_the_most_probable_action(state):
     for logits, expected in (([0.0, 0.1], 20), ([0.1, 0.0], 1)):
-        returns, _ = run_episodes(algorithm, policy_with(logits), jax.random.key(0), 8, deterministic=True)
+        returns, _ = run_episodes(with_policy(logits), state, jax.random.key(0), 8, deterministic=True)
         np.testing.assert_array_equal(returns, expected)
 
 

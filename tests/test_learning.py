@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.learning import ALGORITHMS, interquartile_mean, train_and_evaluate
+from benchmarks.learning import interquartile_mean, train_and_evaluate
+from benchmarks.suites import ALGORITHMS
 
 pytestmark = pytest.mark.slow
 

@@ -1,25 +1,25 @@
 import subprocess
 import sys
-from types import SimpleNamespace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import envs, networks
-
-DESCRIPTION = {"hidden_sizes": (8, 8), "activation": "tanh"}
+from purejaxrl_a3c import a2c, envs, networks
+from purejaxrl_a3c.torsos import orthogonal
 
 
 def make(env_id="Catch-bsuite", **changes):
-    env = envs.make(env_id)
-    return env, networks.make(SimpleNamespace(**(DESCRIPTION | {"shared_torso": False} | changes)), env)
+    config = replace(a2c.Config(env_id=env_id, hidden_sizes=(8, 8)), **changes)
+    env = envs.make(config)
+    return env, networks.make(config, env)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (64, 1)])
 def test_orthogonal_matrices_are_orthogonal_also_when_vmapped(shape):
-    init = networks.orthogonal(3.0)
+    init = orthogonal(3.0)
     keys = jax.random.split(jax.random.key(0), 3)
     matrices = jax.vmap(lambda key: init(key, shape))(keys)
     for key, matrix in zip(keys, matrices, strict=True):
@@ -30,7 +30,7 @@ def test_orthogonal_matrices_are_orthogonal_also_when_vmapped(shape):
 
 def test_no_qr_is_batched_under_vmap():
     keys = jax.random.split(jax.random.key(0), 3)
-    program = jax.make_jaxpr(jax.vmap(lambda key: networks.orthogonal(1.0)(key, (8, 8))))(keys)
+    program = jax.make_jaxpr(jax.vmap(lambda key: orthogonal(1.0)(key, (8, 8))))(keys)
     shapes = [
         equation.invars[0].aval.shape
         for equation in _equations(program.jaxpr)
@@ -80,7 +80,8 @@ def test_a_rollout_in_one_call_equals_step_by_step(shared_torso):
     params = network.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), (3, 4, *env.observation_shape))
     first = jnp.zeros((3, 4), bool)
-    _, together = network.unroll(params, network.carry(), obs, first)
+    carry = jax.tree.map(lambda x: jnp.stack([x] * 3), network.carry())
+    _, together = network.unroll(params, carry, obs, first)
     assert together.value.shape == (3, 4)
     for b in range(3):
         for t in range(4):
@@ -94,8 +95,8 @@ def test_policy_and_value_share_the_torso_only_if_asked_to(shared_torso):
     env, network = make(shared_torso=shared_torso)
     params = network.init(jax.random.key(0))
     obs = jax.random.normal(jax.random.key(1), env.observation_shape)
-    value_gradient = jax.grad(lambda params: network.step(params, (), obs, False)[1].value)(params)["params"]
-    policy_torso = value_gradient["torso" if shared_torso else "policy_torso"]
-    moved = any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(policy_torso))
+    value_gradient = jax.grad(lambda params: network.step(params, network.carry(), obs, False)[1].value)(params)
+    policy_body = value_gradient["body" if shared_torso else "policy_body"]
+    moved = any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(policy_body))
     assert moved == shared_torso
-    assert ("value_torso" in value_gradient) != shared_torso
+    assert ("value_body" in value_gradient) != shared_torso

@@ -1,23 +1,23 @@
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import envs, networks, objectives
+from purejaxrl_a3c import a2c, envs, networks, objectives, rollout
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
 GAMMA, LAMBDA, ENTROPY, VALUE = 0.9, 0.8, 0.02, 0.5
-SETTINGS = SimpleNamespace(gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE)
+SETTINGS = a2c.Config(
+    gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE, hidden_sizes=(8,)
+)
 
 
 @pytest.fixture(scope="module")
 def network():
-    description = SimpleNamespace(hidden_sizes=(8,), activation="tanh", shared_torso=False)
-    return networks.make(description, envs.make("CartPole-v1"))
+    return networks.make(SETTINGS, envs.make(SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ def trajectories(ends):
         truncated=jnp.asarray(kind == 2),
         final_obs=jnp.asarray(final_obs),
         carry=(),
+        next_carry=(),
         episode_return=zeros,
         episode_length=zeros,
     )
@@ -135,3 +136,35 @@ def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network,
     workers = [gradient(jax.tree.map(lambda x, b=b: x[b : b + 2], rows)) for b in (0, 2)]
     mean = jax.tree.map(lambda *x: sum(x) / len(x), *workers)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradient(rows), mean)
+
+
+def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_that_episode():
+    """Against a plain loop over a block with truncations inside, which follows the memory step by step."""
+    config = a2c.Config(env_id="Copy-probe", core="lstm", num_cells=5, hidden_sizes=(8,))
+    env = envs.make(config)
+    network = networks.make(config, env)
+    params = jax.tree.map(lambda x: 3.0 * x, network.init(jax.random.key(0)))
+    position = rollout.start(env, network, jax.random.key(1))
+    steps = 24
+    draws = [rollout.draw(network, jax.random.key(seed), (steps,)) for seed in (2, 3)]
+    position, _ = rollout.unroll(env, network, params, position, *draws[0])
+    _, rows = rollout.unroll(env, network, params, position, *draws[1])
+    assert rows.truncated.sum() >= 2
+    assert not rows.truncated[-1]
+    assert not rows.first[0]
+
+    expected = np.zeros(steps)
+    carry = position.carry
+    for t in range(steps):
+        carry, _ = network.step(params, carry, rows.obs[t], rows.first[t])
+        if rows.truncated[t] or t == steps - 1:
+            expected[t] = network.step(params, carry, rows.final_obs[t], False)[1].value
+    np.testing.assert_allclose(objectives.bootstrap_values(network, params, rows), expected, rtol=1e-4, atol=1e-5)
+    # The memory matters: without it the values are others.
+    blind = [network.step(params, network.carry(), obs, False)[1].value for obs in rows.final_obs]
+    assert np.abs(np.array(blind) - expected)[expected != 0].min() > 1e-3
+
+    # And learning starts from the memory with which the block began.
+    _, outputs = network.unroll(params, *jax.tree.map(lambda x: x[None], (rows.carry, rows.obs, rows.first)))
+    log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action[None])
+    np.testing.assert_allclose(log_prob[0], rows.log_prob, rtol=1e-4, atol=1e-5)

@@ -1,25 +1,23 @@
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import envs, networks, rollout
+from purejaxrl_a3c import a2c, envs, networks, rollout
 
 T = 40
-DESCRIPTION = {"hidden_sizes": (8,), "activation": "tanh"}
+CONFIG = a2c.Config(env_id="Gamble-probe", hidden_sizes=(8,))
 
 
 @pytest.fixture(scope="module")
 def block():
-    env = envs.make("Gamble-probe")
-    network = networks.make(SimpleNamespace(**DESCRIPTION, shared_torso=False), env)
+    env = envs.make(CONFIG)
+    network = networks.make(CONFIG, env)
     # Larger than at initialisation: the probabilities are to differ from one half, and from step to step.
     params = jax.tree.map(lambda x: 20.0 * x, network.init(jax.random.key(0)))
     position = rollout.start(env, network, jax.random.key(1))
-    end, rows = rollout.unroll(env, network, params, jax.random.key(2), position, T)
+    end, rows = rollout.unroll(env, network, params, position, *rollout.draw(network, jax.random.key(2), (T,)))
     return network, params, position, end, rows
 
 
@@ -38,7 +36,7 @@ def test_the_rows_hang_together(block):
 
 def test_log_probabilities_are_those_of_the_actions_under_the_acting_policy(block):
     network, params, _, _, rows = block
-    outputs = jax.vmap(lambda obs, first: network.step(params, (), obs, first)[1])(rows.obs, rows.first)
+    outputs = jax.vmap(lambda obs, first: network.step(params, network.carry(), obs, first)[1])(rows.obs, rows.first)
     log_probs = jax.nn.log_softmax(outputs.policy.logits)
     np.testing.assert_allclose(rows.log_prob, log_probs[jnp.arange(T), rows.action], rtol=1e-5)
     assert np.std(rows.log_prob) > 0.01
@@ -46,7 +44,7 @@ def test_log_probabilities_are_those_of_the_actions_under_the_acting_policy(bloc
 
 def test_a_rollout_goes_on_where_the_last_one_ended(block):
     network, params, _, end, rows = block
-    _, more = rollout.unroll(envs.make("Gamble-probe"), network, params, jax.random.key(3), end, 2)
+    _, more = rollout.unroll(envs.make(CONFIG), network, params, end, *rollout.draw(network, jax.random.key(3), (2,)))
     np.testing.assert_array_equal(more.obs[0], end.obs)
     assert more.first[0] == (rows.terminated | rows.truncated)[-1]
     expected = 1 if more.first[0] else rows.episode_length[-1] + 1
@@ -55,8 +53,8 @@ def test_a_rollout_goes_on_where_the_last_one_ended(block):
 
 def test_acting_does_not_evaluate_the_value_function():
     """A value that reports when it is computed: `jax.pure_callback` runs only where its result is needed."""
-    env = envs.make("Gamble-probe")
-    network = networks.make(SimpleNamespace(**DESCRIPTION, shared_torso=False), env)
+    env = envs.make(CONFIG)
+    network = networks.make(CONFIG, env)
     params, position = network.init(jax.random.key(0)), rollout.start(env, network, jax.random.key(1))
     computed = []
 
@@ -70,9 +68,9 @@ def test_acting_does_not_evaluate_the_value_function():
 
     @jax.jit
     def act(key):
-        return rollout.unroll(env, network._replace(step=step), params, key, position, T)
+        return rollout.unroll(env, network._replace(step=step), params, position, *rollout.draw(network, key, (T,)))
 
     jax.block_until_ready(act(jax.random.key(2)))
     assert not computed
-    jax.block_until_ready(jax.jit(lambda: step(params, (), position.obs, True)[1].value)())
+    jax.block_until_ready(jax.jit(lambda: step(params, network.carry(), position.obs, True)[1].value)())
     assert computed

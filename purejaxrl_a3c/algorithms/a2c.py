@@ -1,9 +1,10 @@
 """A2C: synchronous advantage actor-critic, A3C's objective with lockstep updates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from purejaxrl_a3c import checks, envs, networks, objectives, optimizers, updates
 from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c.torsos import Torso
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,11 @@ class Config:
     """A2C's settings. Floats may be traced (``vmap`` over them), everything else is static."""
 
     env_id: str = "CartPole-v1"
-    """A name in ``gymnax.registered_envs``."""
+    """A name in ``gymnax.registered_envs``, or one of another suite, ``brax/ant`` say."""
+    env_params: dict[str, float] = field(default_factory=dict, hash=False)
+    """Values for parameters of the environment, by name; they may be traced (gymnax only)."""
+    wrappers: envs.Wrappers = field(default_factory=envs.Wrappers)
+    """What is put around the environment."""
     num_envs: int = 16
     """Environments stepped in parallel (16 in OpenAI Baselines)."""
     rollout_length: int = 5
@@ -36,12 +41,26 @@ class Config:
     """Decay of the mean of squared gradients (0.99 in Mnih et al. 2016)."""
     rmsprop_epsilon: float = 1e-5
     """Added to that mean, inside the root (1e-5 in OpenAI Baselines)."""
+    torso: Torso = "mlp"
+    """What looks at observations: mlp, or of frames minatar, nature or impala; in Python also any flax module."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    """Widths of the fully connected layers, the last ones of every torso."""
     activation: str = "tanh"
     """One of elu, gelu, relu, silu, tanh."""
+    layer_norm: bool = False
+    """Normalise every fully connected layer before its activation."""
+    core: str = "feed_forward"
+    """What remembers, between torso and heads: feed_forward (nothing), lstm or gru."""
+    num_cells: int = 256
+    """Cells of a recurrent core (256 in Mnih et al. 2016)."""
     shared_torso: bool = False
-    """Whether policy and value share the hidden layers."""
+    """Whether policy and value share torso and core (they do in Mnih et al. 2016)."""
+    squash_actions: bool = False
+    """Bounded continuous actions: the tanh of a Gaussian instead of a Gaussian that is clipped."""
+    state_dependent_scale: bool = False
+    """Continuous actions: the scale of the Gaussian is an output of the network instead of a parameter."""
+    initial_scale: float = 1.0
+    """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
     def build(self):
         """The `Algorithm` of these settings.
@@ -49,10 +68,9 @@ class Config:
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
-        checks.check_fields(self, networks.ACTIVATIONS)
+        checks.check_fields(self, networks.CHOICES)
         iterations = checks.count_iterations(self.total_frames, self.num_envs * self.rollout_length)
-        env = envs.make(self.env_id)
-        checks.check_discrete(self.env_id, env.action_space)
+        env = envs.make(self)
         network = networks.make(self, env)
         objective = objectives.policy_gradient(network, self)
         rule = updates.synchronous(optimizers.shared_rmsprop(self, num_updates=iterations))

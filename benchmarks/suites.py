@@ -1,0 +1,77 @@
+"""What `benchmarks.learning` trains: for each suite, panels, and for each panel the settings of its curves by label."""
+
+from dataclasses import replace
+from typing import Any
+
+from purejaxrl_a3c import a2c, a3c
+from purejaxrl_a3c.envs import Wrappers
+
+ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
+
+
+def both(suffix="", **changes):
+    """A3C and A2C with these settings, by label."""
+    return {name + suffix: replace(config, **changes) for name, config in ALGORITHMS.items()}
+
+
+NORMALIZED = Wrappers(normalize_observations=True, scale_rewards=True)
+
+
+def _memory(**changes):
+    """With and without an LSTM, for each algorithm at a rate that was chosen for its LSTM on CartPole."""
+    rows = {}
+    for name, config in ALGORITHMS.items():
+        rate = 1e-3 if name == "A3C" else 2e-3
+        config = replace(config, rollout_length=20, learning_rate=rate, **changes)
+        rows[f"{name}-LSTM"] = replace(config, core="lstm", num_cells=64)
+        rows[f"{name} feed-forward"] = config
+    return rows
+
+
+SUITES: dict[str, dict[str, dict[str, Any]]] = {
+    # The default settings of each algorithm, the same everywhere.
+    "defaults": {
+        env_id: both(env_id=env_id, total_frames=500_000) for env_id in ("CartPole-v1", "Acrobot-v1", "Catch-bsuite")
+    },
+    # What cannot be solved without remembering: the first observation of a chain; velocities, from two positions.
+    "memory": {
+        "MemoryChain-bsuite": _memory(env_id="MemoryChain-bsuite", total_frames=500_000),
+        "CartPole-v1 without velocities": _memory(
+            wrappers=Wrappers(observe=(0, 2), normalize_observations=True), total_frames=1_000_000
+        ),
+    },
+    "continuous": {
+        "Pendulum-v1": {
+            "A2C": a2c.Config(
+                env_id="Pendulum-v1",
+                num_envs=8,
+                rollout_length=8,
+                total_frames=1_000_000,
+                learning_rate=1e-3,
+                gamma=0.9,
+                lambda_=0.9,
+                entropy_coefficient=0.0,
+                activation="relu",
+                initial_scale=0.5,
+                wrappers=NORMALIZED,
+            )
+        },
+        "MountainCarContinuous-v0": {
+            "A2C": a2c.Config(
+                env_id="MountainCarContinuous-v0",
+                rollout_length=32,
+                total_frames=1_000_000,
+                gamma=0.995,
+                lambda_=0.95,
+                entropy_coefficient=0.0,
+                wrappers=NORMALIZED,
+            )
+        },
+    },
+    # gymnax's rules: no sticky actions, episodes of at most 1000 frames.
+    "minatar": {
+        "Breakout-MinAtar": both(
+            env_id="Breakout-MinAtar", total_frames=5_000_000, torso="minatar", hidden_sizes=(128,), activation="relu"
+        )
+    },
+}

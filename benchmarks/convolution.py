@@ -40,7 +40,7 @@ class Torso(nn.Module):
         """Features for ``x [rows, height, width, channels]``."""
         for features, size, stride in self.layers:
             if self.use_patches:
-                x = Convolution(features, size, stride)(x)
+                x = Convolution(features, size, stride, as_product=True)(x)
             else:
                 x = nn.Conv(features, (size, size), (stride, stride), padding="VALID")(x)
             x = nn.relu(x)

@@ -1,8 +1,9 @@
 """Frames per second of A2C and A3C beside the sum of their parts, each measured alone in the same run.
 
 ``python -m benchmarks.speed`` measures CartPole-v1 at 64, 512 and 2048 environments with rollouts of 5 steps and
-networks of 2x64 tanh, policy and value apart. Every figure is the median of several repetitions, taken in turn
-(A B C A B C ...), because the speed of a shared machine drifts; every ratio is a median of ratios within one turn.
+networks of 2x64 tanh, policy and value apart; with ``--core lstm`` they share them and an LSTM of 256 cells. Every
+figure is the median of several repetitions, taken in turn (A B C A B C ...), because the speed of a shared machine
+drifts; every ratio is a median of ratios within one turn.
 
 The parts, each over as many frames as one iteration has:
 
@@ -34,9 +35,11 @@ WORKERS = 16
 FOREVER = 1_000_000_000  # frames: the learning rate does not reach 0 while we measure
 
 
-def configs(num_envs):
-    """The configs of A2C and A3C with ``num_envs`` environments in all."""
+def configs(num_envs, core):
+    """The configs of A2C and A3C with ``num_envs`` environments in all; policy and value share a recurrent core."""
     shared: dict[str, Any] = {"env_id": "CartPole-v1", "rollout_length": T, "lambda_": 1.0, "total_frames": FOREVER}
+    if core != "feed_forward":
+        shared |= {"core": core, "shared_torso": True}
     return (
         a2c.Config(num_envs=num_envs, **shared),
         a3c.Config(num_workers=WORKERS, envs_per_worker=num_envs // WORKERS, **shared),
@@ -56,9 +59,9 @@ def algorithm_loop(config):
     return algorithm.init, loop
 
 
-def part_loops(num_envs):
-    """For each part ``(start, loop)``, as `algorithm_loop`."""
-    config = configs(num_envs)[0]
+def part_loops(config):
+    """For each part ``(start, loop)``, as `algorithm_loop`; ``config`` is A2C's."""
+    num_envs = config.num_envs
     env = envs.make(config)
     network = networks.make(config, env)
     objective = objectives.policy_gradient(network, config)
@@ -82,7 +85,7 @@ def part_loops(num_envs):
             actions = jax.random.randint(key_act, (num_envs,), 0, env.action_space.n)
             state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), positions.env, actions)
             last = timestep.terminated | timestep.truncated
-            return rollout.Position(state, timestep.obs, last, ()), None
+            return positions._replace(env=state, obs=timestep.obs, first=last), None
 
         positions, _ = jax.lax.scan(tick, positions, jax.random.split(key, T))
         return params, positions, trajectories
@@ -115,9 +118,8 @@ def part_loops(num_envs):
     }
 
 
-def push_loop(num_envs):
-    """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing."""
-    config = configs(num_envs)[1]
+def push_loop(config):
+    """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing; ``config`` is A3C's."""
     network = networks.make(config, envs.make(config))
     rule = updates.asynchronous(optimizers.shared_rmsprop(config, num_updates=FOREVER), WORKERS)
 
@@ -161,10 +163,10 @@ class Timed:
         self.seconds.append(self._run() / self.n)
 
 
-def measure(num_envs, repetitions, seconds):
+def measure(num_envs, core, repetitions, seconds):
     """Seconds an iteration ``{name: [repetitions]}`` and seconds of compilation ``{name: float}``."""
-    config_a2c, config_a3c = configs(num_envs)
-    loops = part_loops(num_envs) | {"push": push_loop(num_envs)}
+    config_a2c, config_a3c = configs(num_envs, core)
+    loops = part_loops(config_a2c) | {"push": push_loop(config_a3c)}
     loops |= {"a2c": algorithm_loop(config_a2c), "a3c": algorithm_loop(config_a3c)}
     timed = {name: Timed(start, loop, seconds) for name, (start, loop) in loops.items()}
     for _ in range(repetitions):
@@ -185,14 +187,15 @@ def compile_seconds(name):
 
 def main(
     num_envs: tuple[int, ...] = (64, 512, 2048),
+    core: Annotated[str, tyro.conf.arg(help="feed_forward, lstm or gru, of 256 cells")] = "feed_forward",
     repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 9,
     seconds: Annotated[float, tyro.conf.arg(help="of one measurement")] = 0.5,
 ):
-    """Measure and write results/speed.json and results/speed.md."""
+    """Measure and write results/speed.json and results/speed.md, or speed_CORE.json and so on."""
     rates, shares, data = [], [], {}
     compiling = {name: compile_seconds(name) for name in ("a3c", "a2c")}
     for n in num_envs:
-        took, compiled = measure(n, repetitions, seconds)
+        took, compiled = measure(n, core, repetitions, seconds)
         parts = took["act"] + took["learn"]
 
         def rate(x, n=n):
@@ -221,7 +224,8 @@ def main(
         }
     table = (
         "Million frames per second (median, and range), CartPole-v1, rollouts of 5 steps, 2x64 tanh, policy and "
-        "value apart; A3C has 16 workers.\n\n"
+        f"value {'apart' if core == 'feed_forward' else f'sharing it and an {core} of 256 cells'}; A3C has 16 workers."
+        "\n\n"
         + markdown_table(
             ["environments", "step", "act", "sum of parts", "A2C", "A3C", "A2C's time / sum", "A3C / A2C"],
             rates,
@@ -232,7 +236,7 @@ def main(
         f"(median of 3): A3C {compiling['a3c']:.1f}, A2C {compiling['a2c']:.1f}.\n"
     )
     save(
-        "speed",
+        "speed" if core == "feed_forward" else f"speed_{core}",
         {"repetitions": repetitions, "rollout_length": T, "results": data, "compile_seconds_of_default_run": compiling},
         table,
     )

@@ -1,6 +1,7 @@
 """Errors that are raised before anything is compiled: each names the field, its value and what is accepted."""
 
 import dataclasses
+import difflib
 import math
 import numbers
 import operator
@@ -74,6 +75,33 @@ def check_fields(config, choices):
                 reject(field.name, value, "a dict of numbers by name")
             for name, number in value.items():
                 _check_float(f"env_params {name}", number)
+
+
+def check_known(env_id, name, known):
+    """Check that a suite of environments knows ``name``.
+
+    Args:
+        env_id: the whole name, ``suite/name``.
+        name: what the suite calls it.
+        known: all names of the suite.
+
+    Raises:
+        InputError: naming the nearest names.
+    """
+    if not isinstance(name, str) or name not in known:
+        nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4) or known
+        what = "a gymnax environment" if name is env_id else f"an environment of {env_id.partition('/')[0]}"
+        reject("env_id", env_id, f"the name of {what}; nearest: {', '.join(nearest)}")
+
+
+def reject_missing_suite(env_id, error):
+    """Raise the error that says how to install a suite of environments.
+
+    Raises:
+        InputError: always.
+    """
+    suite = env_id.partition("/")[0]
+    reject("env_id", env_id, f"of a suite that is installed: pip install 'purejaxrl-a3c[{suite}]' ({error})")
 
 
 def count_iterations(total_frames, frames_per_iteration):

@@ -73,7 +73,7 @@ def action_noise(action_space, key, shape):
     return flat.reshape(*shape, *event)
 
 
-def make(config, env):
+def make(config, env, weights_per_worker=False):
     """The network that ``config`` describes, for the observations and actions of ``env``.
 
     Feed-forward layers see the rollouts of all environments in one call; only a recurrent core is a scan over time.
@@ -82,6 +82,7 @@ def make(config, env):
         config: any object with ``torso``, ``hidden_sizes``, ``activation``, ``layer_norm``, ``core``, ``num_cells``,
             ``shared_torso``, ``squash_actions``, ``state_dependent_scale`` and ``initial_scale``.
         env: an `Env`.
+        weights_per_worker: whether every worker has weights of its own; only the speed of convolutions depends on it.
 
     Returns:
         A `Network`. A recurrent one's carry has a part for the policy and one for the value function, or one in all
@@ -90,7 +91,7 @@ def make(config, env):
     Raises:
         InputError: if the torso does not fit the observations.
     """
-    torso = _torso(config, env.observation_shape)
+    torso = _torso(config, env.observation_shape, weights_per_worker)
     core = CORES[config.core](config.num_cells)
     policy_head = PolicyHead(
         env.action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale
@@ -147,7 +148,7 @@ def _as_float(obs):
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
 
 
-def _torso(config, observation_shape):
+def _torso(config, observation_shape, weights_per_worker):
     if isinstance(config.torso, nn.Module):
         return config.torso
     layers = config.hidden_sizes, config.activation, config.layer_norm
@@ -156,4 +157,5 @@ def _torso(config, observation_shape):
     if len(observation_shape) != 3:
         accepted = f"mlp, for observations of shape {observation_shape}; the others need height, width and channels"
         checks.reject("torso", config.torso, accepted)
-    return TORSOS[config.torso](*layers)
+    # A convolution mapped over its weights is a grouped one, a product a batched product: benchmarks/convolution.py.
+    return TORSOS[config.torso](*layers, as_product=weights_per_worker)

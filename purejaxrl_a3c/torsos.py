@@ -79,26 +79,31 @@ class MLP(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution ``[..., H, W, C] -> [..., H', W', features]`` as one matrix product over patches.
+    """A convolution ``[..., H, W, C] -> [..., H', W', features]``, also as one matrix product over patches.
 
-    Under A3C every worker has weights of its own. A convolution that is mapped over its weights becomes a grouped one,
-    for which neither XLA's CPU backend nor cuDNN is made; a product becomes a batched product.
+    Under A3C every worker has weights of its own, and a convolution that is mapped over its weights becomes a grouped
+    one, a product a batched product. ``benchmarks/convolution.py`` measures which is faster when.
 
     Attributes:
         features: output channels.
         size: height and width of the window.
         stride: step of the window, in pixels.
         padding: "VALID", or "SAME" as in TensorFlow.
+        as_product: compute it as a product over patches; the parameters are the same.
     """
 
     features: int
     size: int
     stride: int = 1
     padding: str = "VALID"
+    as_product: bool = False
 
     @nn.compact
     def __call__(self, x):
         """Convolve."""
+        inputs = self.size * self.size * x.shape[-1]
+        kernel = self.param("kernel", orthogonal(2**0.5), (inputs, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
         height, width, _ = x.shape[-3:]
         if self.padding == "SAME":
             pads = jax.lax.padtype_to_pads((height, width), (self.size,) * 2, (self.stride,) * 2, "SAME")
@@ -112,8 +117,16 @@ class Convolution(nn.Module):
             columns = slice(j, width - self.size + j + 1, self.stride)
             return x[..., rows, columns, :]
 
-        patches = [window(i, j) for i in range(self.size) for j in range(self.size)]
-        return nn.Dense(self.features, kernel_init=orthogonal(2**0.5))(jnp.concatenate(patches, axis=-1))
+        if self.as_product:
+            patches = [window(i, j) for i in range(self.size) for j in range(self.size)]
+            product = jnp.concatenate(patches, axis=-1) @ kernel
+            return product + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+        rows = x.reshape(-1, *x.shape[-3:])
+        window_first = kernel.reshape(self.size, self.size, x.shape[-1], self.features)
+        strides = (self.stride, self.stride)
+        layout = ("NHWC", "HWIO", "NHWC")
+        rows = jax.lax.conv_general_dilated(rows, window_first, strides, "VALID", dimension_numbers=layout)
+        return rows.reshape(*x.shape[:-3], *rows.shape[1:]) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 class Convolutional(nn.Module):
@@ -124,18 +137,20 @@ class Convolutional(nn.Module):
         hidden_sizes: as in `MLP`.
         activation: as in `MLP`.
         layer_norm: as in `MLP`.
+        as_product: as in `Convolution`.
     """
 
     layers: tuple[tuple[int, int, int], ...]
     hidden_sizes: tuple[int, ...]
     activation: str
     layer_norm: bool = False
+    as_product: bool = False
 
     @nn.compact
     def __call__(self, x):
         """Features for ``x [..., H, W, C]``."""
         for features, size, stride in self.layers:
-            x = ACTIVATIONS[self.activation](Convolution(features, size, stride)(x))
+            x = ACTIVATIONS[self.activation](Convolution(features, size, stride, as_product=self.as_product)(x))
         return MLP(3, self.hidden_sizes, self.activation, self.layer_norm)(x)
 
 
@@ -147,22 +162,24 @@ class Residual(nn.Module):
         hidden_sizes: as in `MLP`.
         activation: of the `MLP`; the residual blocks use ReLU, as in the paper.
         layer_norm: as in `MLP`.
+        as_product: as in `Convolution`.
     """
 
     channels: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
     activation: str
     layer_norm: bool = False
+    as_product: bool = False
 
     @nn.compact
     def __call__(self, x):
         """Features for ``x [..., H, W, C]``."""
+        convolution = functools.partial(Convolution, size=3, padding="SAME", as_product=self.as_product)
         for features in self.channels:
-            x = Convolution(features, 3, padding="SAME")(x)
-            x = _max_pool(x)
+            x = _max_pool(convolution(features)(x))
             for _ in range(2):
-                block = Convolution(features, 3, padding="SAME")(nn.relu(x))
-                x = x + Convolution(features, 3, padding="SAME")(nn.relu(block))
+                block = convolution(features)(nn.relu(x))
+                x = x + convolution(features)(nn.relu(block))
         return MLP(3, self.hidden_sizes, self.activation, self.layer_norm)(nn.relu(x))
 
 
@@ -180,4 +197,4 @@ TORSOS: dict[str, Callable[..., nn.Module]] = {
     "nature": functools.partial(Convolutional, ((32, 8, 4), (64, 4, 2), (64, 3, 1))),
     "impala": functools.partial(Residual, (16, 32, 32)),
 }
-"""For observations of height, width and channels: ``(hidden_sizes, activation, layer_norm)`` to a module."""
+"""For observations of height, width and channels; the arguments are the attributes from ``hidden_sizes`` on."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, envs, evaluate, make_train
 from purejaxrl_a3c.cli import Options, main, parse
 from purejaxrl_a3c.types import Metrics
 
@@ -67,6 +67,15 @@ def test_every_field_is_a_flag():
     )
     assert (options.seed, str(options.out)) == (3, "runs/acrobot")
     assert parse(["train", "--num-workers", "3"])[1] == a3c.Config(num_workers=3)
+    command = "train --torso minatar --core lstm --num-cells 32 --layer-norm --sticky-actions 0.1 --observe 0 2"
+    assert parse([*command.split(), "--env-params", "gravity", "5", "masspole", "0.2"])[1] == a3c.Config(
+        torso="minatar",
+        core="lstm",
+        num_cells=32,
+        layer_norm=True,
+        wrappers=envs.Wrappers(sticky_actions=0.1, observe=(0, 2)),
+        env_params={"gravity": 5.0, "masspole": 0.2},
+    )
 
 
 def test_a_run_leaves_its_config_metrics_and_picture_and_prints_a_line_of_json(tmp_path, capsys):

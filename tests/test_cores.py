@@ -57,14 +57,13 @@ def textbook(name, params, carry, features, first):
 
 @functools.cache
 def example(name):
-    """A core, parameters that are all different, a carry that is not zero, and features."""
+    """A core, parameters and a carry of which no number is 0, and features."""
     core = CORES[name](CELLS)
-    key = jax.random.key(0)
-    features = jax.random.normal(key, (B, T, F))
-    params = jax.jit(core.init)(key, features[0, 0])
-    leaves, structure = jax.tree.flatten(params)
-    params = jax.tree.unflatten(structure, [leaf + 0.3 * (i + 1) / len(leaves) for i, leaf in enumerate(leaves)])
-    carry = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), (B, *x.shape)), core.carry())
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(B, T, F)).astype(np.float32)
+    types = jax.eval_shape(core.init, jax.random.key(0), features[0, 0])
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), types)
+    carry = jax.tree.map(lambda x: rng.normal(size=(B, *x.shape)).astype(np.float32), core.carry())
     return core, params, carry, features
 
 
@@ -136,27 +135,33 @@ def test_the_carry_of_an_episodes_start_is_zero_and_of_feed_forward_nothing():
         assert all((x == 0).all() for x in jax.tree.leaves(CORES[name](CELLS).carry()))
 
 
-def test_only_the_forget_gate_of_an_lstm_starts_open():
-    for name, bias in (("lstm", {"hf": 1.0}), ("gru", {})):
-        params = CORES[name](CELLS).init(jax.random.key(0), jnp.zeros(F))["params"]
-        biases = {gate: p["bias"] for gate, p in params.items() if "bias" in p}
-        assert len(biases) == 4
-        for gate, values in biases.items():
-            np.testing.assert_array_equal(values, np.full(CELLS, bias.get(gate, 0.0)))
+@functools.cache
+def initial(name):
+    """Parameters of five networks, initialised at once, and the program that does so."""
+    keys = jax.random.split(jax.random.key(0), 5)
+    init = jax.vmap(lambda key: CORES[name](CELLS).init(key, jnp.zeros(F)))
+    return jax.jit(init)(keys)["params"], jax.make_jaxpr(init)(keys)
+
+
+@pytest.mark.parametrize(("name", "open_gates"), [("lstm", ["hf"]), ("gru", [])])
+def test_only_the_forget_gate_of_an_lstm_starts_open(name, open_gates):
+    biases = {gate: p["bias"] for gate, p in initial(name)[0].items() if "bias" in p}
+    assert len(biases) == 4
+    for gate, values in biases.items():
+        np.testing.assert_array_equal(values, np.full((5, CELLS), float(gate in open_gates)))
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)
 def test_recurrent_weights_start_orthogonal_without_a_batched_qr(name):
-    keys = jax.random.split(jax.random.key(0), 5)
-    init = jax.jit(jax.vmap(lambda key: CORES[name](CELLS).init(key, jnp.zeros(F))))
+    params, program = initial(name)
     shapes = [
         equation.invars[0].aval.shape
-        for equation in _equations(jax.make_jaxpr(init)(keys).jaxpr)
+        for equation in _equations(program.jaxpr)
         if equation.primitive.name in ("qr", "geqrf", "householder_product")
     ]
     assert shapes
     assert all(len(shape) == 2 or shape[0] == 1 for shape in shapes)
-    for gate, p in init(keys)["params"].items():
+    for gate, p in params.items():
         if gate.startswith("h"):
             product = p["kernel"].mT @ p["kernel"]
             np.testing.assert_allclose(product, np.broadcast_to(np.eye(CELLS), product.shape), atol=1e-5)

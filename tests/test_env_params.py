@@ -47,9 +47,7 @@ def test_a_parameter_of_the_environment_changes_what_is_trained_and_evaluated(sw
 
 
 def test_runs_that_are_mapped_over_a_parameter_are_the_runs_one_by_one(sweep):
-    result, returns = sweep[1]
-    assert close(result, jax.jit(make_train(with_gravity(30.0)))(KEY))
-    np.testing.assert_array_equal(returns, evaluate(with_gravity(30.0), result.state, KEY, episodes=16))
+    assert close(sweep[1][0], jax.jit(make_train(with_gravity(30.0)))(KEY))
 
 
 def test_the_default_given_by_name_is_the_same_program():

@@ -9,7 +9,7 @@ import numpy as np
 import probes
 import pytest
 
-from purejaxrl_a3c import a2c, envs, make_train, networks
+from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.torsos import MLP, TORSOS, Convolution
 
@@ -33,27 +33,28 @@ def random_params(network, *example):
 WINDOWS = [((2, 3), size, stride) for size, stride in [(1, 1), (3, 1), (3, 2), (2, 2), (4, 4), (8, 4)]]
 
 
+@pytest.mark.parametrize("as_product", [False, True])
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize(("leading", "size", "stride"), [*WINDOWS, ((), 3, 2), ((3,), 3, 2)])
-def test_a_convolution_equals_flaxs_own(leading, size, stride, padding):
+def test_a_convolution_equals_flaxs_own(leading, size, stride, padding, as_product):
     x = np.random.default_rng(1).normal(size=(*leading, 11, 8, 3)).astype(np.float32)
-    layer = Convolution(5, size, stride, padding)
+    layer = Convolution(5, size, stride, padding, as_product)
     params = random_params(layer, x)
-    mine, expected = jax.jit(
-        lambda x: (layer.apply(params, x), convolve(params["params"]["Dense_0"], x, size, stride, padding))
-    )(x)
+    mine, expected = jax.jit(lambda x: (layer.apply(params, x), convolve(params["params"], x, size, stride, padding)))(
+        x
+    )
     assert mine.shape == expected.shape
     np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_convolutions_mapped_over_their_weights_are_each_their_own_and_no_grouped_convolution():
-    layer = Convolution(5, 3, 2, "SAME")
+    layer = Convolution(5, 3, 2, "SAME", as_product=True)
     x = np.random.default_rng(1).normal(size=(4, 2, 9, 8, 3)).astype(np.float32)
     params = jax.tree.map(lambda x: np.stack([x, -x, 2 * x, x[..., ::-1]]), random_params(layer, x[0]))
     mapped = jax.vmap(layer.apply)
     together = jax.jit(mapped)(params, x)
     for i in range(4):
-        one = jax.tree.map(lambda x, i=i: x[i], params["params"]["Dense_0"])
+        one = jax.tree.map(lambda x, i=i: x[i], params["params"])
         np.testing.assert_allclose(together[i], convolve(one, x[i], 3, 2, "SAME"), rtol=1e-4, atol=1e-5)
     assert "conv_general_dilated" not in str(jax.make_jaxpr(mapped)(params, x))
 
@@ -91,12 +92,12 @@ def dense(params, x):
 
 def reference_layers(params, x, layers):
     for i, (_, size, stride) in enumerate(layers):
-        x = nn.relu(convolve(params[f"Convolution_{i}"]["Dense_0"], x, size, stride, "VALID"))
+        x = nn.relu(convolve(params[f"Convolution_{i}"], x, size, stride, "VALID"))
     return x
 
 
 def reference_impala(params, x):
-    convolutions = (params[f"Convolution_{i}"]["Dense_0"] for i in range(15))
+    convolutions = (params[f"Convolution_{i}"] for i in range(15))
     for _ in range(3):
         x = convolve(next(convolutions), x, 3, 1, "SAME")
         x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
@@ -113,10 +114,11 @@ REFERENCES: dict[str, tuple[tuple[int, ...], Callable[[Any, Any], Any]]] = {
 }
 
 
+@pytest.mark.parametrize("as_product", [False, True])
 @pytest.mark.parametrize("name", REFERENCES)
-def test_image_torsos_equal_their_layers_one_by_one(name):
+def test_image_torsos_equal_their_layers_one_by_one(name, as_product):
     shape, reference = REFERENCES[name]
-    torso = TORSOS[name]((6,), "relu", False)
+    torso = TORSOS[name]((6,), "relu", False, as_product=as_product)
     x = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
     params = random_params(torso, x)
     mine, expected = jax.jit(lambda x: (torso.apply(params, x), reference(params["params"], x)))(x)
@@ -178,13 +180,20 @@ def test_a_module_of_ones_own_is_the_torso():
     np.testing.assert_allclose(outputs.policy.logits, expected, rtol=1e-5)
 
 
-def test_a_module_of_ones_own_is_trained():
-    config = replace(SMALL, torso=Square(3), shared_torso=True)
-    state = jax.jit(make_train(config))(jax.random.key(0)).state
-    # The optimizer keeps a mean of squared gradients, which starts at 0.
-    seen = [x for x in jax.tree.leaves(state.learner.opt_state) if x.shape == (4, 3)]
-    assert seen
-    assert all((x != 0).any() for x in seen)
+def test_a_module_of_ones_own_is_trained_and_evaluated():
+    """Traced only, and the gradient apart."""
+    config = replace(SMALL, torso=Square(3))
+
+    def run(key):
+        state = make_train(config)(key).state
+        return state, evaluate(config, state, key, episodes=2)
+
+    state, returns = jax.eval_shape(run, jax.random.key(0))
+    assert state.learner.params["policy_body"]["torso"]["params"]["weights"].shape == (4, 3)
+    assert returns.shape == (2,)
+    network = networks.make(config, envs.make(config))
+    gradient = jax.grad(lambda params: network.step(params, network.carry(), jnp.ones(4), True)[1].value)
+    assert (gradient(random_params(network))["value_body"]["torso"]["params"]["weights"] != 0).all()
 
 
 @pytest.mark.parametrize("torso", TORSOS)

@@ -74,7 +74,7 @@ class Config:
         frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
         iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
         env = envs.make(self)
-        network = networks.make(self, env)
+        network = networks.make(self, env, weights_per_worker=True)
         objective = objectives.policy_gradient(network, self)
         optimizer = optimizers.shared_rmsprop(self, num_updates=iterations * self.num_workers)
         rule = updates.asynchronous(optimizer, self.num_workers)

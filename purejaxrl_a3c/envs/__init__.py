@@ -4,10 +4,26 @@ import dataclasses
 from collections.abc import Callable
 
 from purejaxrl_a3c import checks
-from purejaxrl_a3c.envs import gymnax_env, wrappers
+from purejaxrl_a3c.envs import (
+    brax_env,
+    craftax_env,
+    gymnax_env,
+    jumanji_env,
+    navix_env,
+    pgx_env,
+    playground_env,
+    wrappers,
+)
 from purejaxrl_a3c.types import Env
 
-SUITES: dict[str, Callable[[str, str], Env]] = {}
+SUITES: dict[str, Callable[[str, str], Env]] = {
+    "brax": brax_env.make,
+    "craftax": craftax_env.make,
+    "jumanji": jumanji_env.make,
+    "navix": navix_env.make,
+    "pgx": pgx_env.make,
+    "playground": playground_env.make,
+}
 """Prefix of an ``env_id`` to the function that makes that suite's environments; without a prefix it is gymnax."""
 
 

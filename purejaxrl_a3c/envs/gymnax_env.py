@@ -1,7 +1,6 @@
 """gymnax environments as `Env`: the only file that knows what gymnax's ``step`` returns."""
 
 import dataclasses
-import difflib
 import math
 
 import gymnax
@@ -32,9 +31,7 @@ def make(env_id, env_params=None):
             cannot be made here for lack of its data, or if it has no parameter of a name in ``env_params``.
     """
     known = gymnax.registered_envs
-    if not isinstance(env_id, str) or env_id not in known:
-        nearest = difflib.get_close_matches(str(env_id), known, n=3, cutoff=0.4) or known
-        checks.reject("env_id", env_id, f"the name of a gymnax environment; nearest: {', '.join(nearest)}")
+    checks.check_known(env_id, env_id, known)
     # Some constructors compute with arrays and branch on the result: they must not see a trace that we run in.
     with jax.ensure_compile_time_eval():
         try:

@@ -1,0 +1,60 @@
+"""brax environments as `Env`."""
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.types import Env, TimeStep
+
+EPISODE_LENGTH = 1000  # brax's default; it cuts episodes in a wrapper of its trainers, after the same time everywhere
+
+
+def make(env_id, name):
+    """The brax environment called ``name``, on the physics backend that it comes with.
+
+    It terminates where brax says ``done`` and is truncated after `EPISODE_LENGTH` steps. brax's own auto-reset is not
+    used: it hides the last observation and starts every episode of a copy from the same state.
+
+    Args:
+        env_id: the whole name, for errors.
+        name: a name in brax's registry, such as ``ant``.
+
+    Returns:
+        An episodic `Env`.
+
+    Raises:
+        InputError: if brax is not installed, has no environment of that name, or cannot run it beside this jax.
+    """
+    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    with jax.ensure_compile_time_eval():
+        try:
+            from brax import envs
+        except ImportError as error:
+            checks.reject_missing_suite(env_id, error)
+        known = envs._envs  # brax lists them nowhere else
+        checks.check_known(env_id, name, known)
+        brax = envs.get_environment(name)
+
+    def reset(key):
+        state = brax.reset(jax.random.key_data(key))  # states may keep the key, and are to hold plain arrays
+        return state, state.obs
+
+    def step(key, state, action):
+        # brax writes into the dicts of the state that it is given: it gets dicts of its own.
+        state = brax.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
+        timestep = TimeStep(
+            obs=state.obs,
+            reward=jnp.asarray(state.reward, jnp.float32),
+            terminated=jnp.asarray(state.done, bool),
+            truncated=jnp.bool_(False),
+            final_obs=state.obs,
+        )
+        return state, timestep
+
+    made = Env(reset, step, jax.eval_shape(reset, jax.random.key(0))[1].shape, spaces.Continuous(brax.action_size))
+    try:
+        jax.eval_shape(lambda key: step(key, reset(key)[0], made.action_space.sample(key)), jax.random.key(0))
+    except (AttributeError, TypeError) as error:  # brax is no longer maintained: Swimmer uses what jax has removed
+        checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
+    return wrappers.time_limit(made, EPISODE_LENGTH)

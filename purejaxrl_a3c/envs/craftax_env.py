@@ -1,0 +1,51 @@
+"""Craftax and Craftax-Classic as `Env`."""
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.types import Env, TimeStep
+
+NAMES = ("Craftax-Symbolic-v1", "Craftax-Pixels-v1", "Craftax-Classic-Symbolic-v1", "Craftax-Classic-Pixels-v1")
+
+
+def make(env_id, name):
+    """The Craftax environment called ``name``.
+
+    It terminates where the player dies or wins, and is truncated at the time limit of the suite's default parameters:
+    100,000 steps, 10,000 in Classic. The first use of pixels takes a minute or two.
+
+    Args:
+        env_id: the whole name, for errors.
+        name: one of `NAMES`.
+
+    Returns:
+        An episodic `Env`.
+
+    Raises:
+        InputError: if Craftax is not installed or has no environment of that name.
+    """
+    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    with jax.ensure_compile_time_eval():
+        try:
+            from craftax import craftax_env
+        except ImportError as error:
+            checks.reject_missing_suite(env_id, error)
+        checks.check_known(env_id, name, NAMES)
+        craftax = craftax_env.make_craftax_env_from_name(name, auto_reset=False)
+        params = craftax.default_params
+        endless = params.replace(max_timesteps=jnp.iinfo(jnp.int32).max)
+
+    def reset(key):
+        obs, state = craftax.reset_env(jax.random.key_data(key), params)  # states keep a key, as plain numbers
+        return state, obs
+
+    def step(key, state, action):
+        obs, state, reward, done, _ = craftax.step_env(jax.random.key_data(key), state, action, params)
+        terminated = craftax.is_terminal(state, endless)  # ``done`` does not tell the time limit from death
+        timestep = TimeStep(obs, reward, terminated, truncated=done & ~terminated, final_obs=obs)
+        return state, timestep
+
+    obs = jax.eval_shape(reset, jax.random.key(0))[1]
+    return Env(reset, step, observation_shape=obs.shape, action_space=spaces.Discrete(craftax.num_actions))

@@ -1,0 +1,54 @@
+"""The single-player games of pgx as `Env`."""
+
+import jax
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.types import Env, TimeStep
+
+
+def make(env_id, name):
+    """The pgx game called ``name``, for one player.
+
+    Its masks of legal actions are not used: an illegal action ends the game with a reward of -1, as pgx has it. pgx
+    knows no time limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
+
+    Args:
+        env_id: the whole name, for errors.
+        name: a name in ``pgx.available_envs()``, such as ``minatar-breakout``.
+
+    Returns:
+        An episodic `Env`.
+
+    Raises:
+        InputError: if pgx is not installed or has no game of that name, or if more than one plays it.
+    """
+    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    with jax.ensure_compile_time_eval():
+        try:
+            import pgx
+        except ImportError as error:
+            checks.reject_missing_suite(env_id, error)
+        known = pgx.available_envs()
+        checks.check_known(env_id, name, known)
+        game = pgx.make(name)
+        if game.num_players != 1:
+            checks.reject("env_id", env_id, f"a game for one player, such as pgx/2048; this is for {game.num_players}")
+
+    def reset(key):
+        state = game.init(key)
+        return state, state.observation
+
+    def step(key, state, action):
+        state = game.step(state, action, key)
+        timestep = TimeStep(
+            obs=state.observation,
+            reward=state.rewards[0],
+            terminated=state.terminated,
+            truncated=state.truncated & ~state.terminated,
+            final_obs=state.observation,
+        )
+        return state, timestep
+
+    state, obs = jax.eval_shape(reset, jax.random.key(0))
+    return Env(reset, step, obs.shape, action_space=spaces.Discrete(len(state.legal_action_mask)))

@@ -1,0 +1,68 @@
+"""MuJoCo Playground environments as `Env`."""
+
+import subprocess
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.types import Env, TimeStep
+
+
+def make(env_id, name):
+    """The MuJoCo Playground environment called ``name``, with its default configuration, on MJX's JAX implementation.
+
+    It terminates where Playground says ``done`` and is truncated after the configuration's ``episode_length`` steps.
+    Of observations that are dicts the agent sees ``state``. The configuration's ``action_repeat`` is for Playground's
+    trainers and is not applied. Playground's own auto-reset is not used: it hides the last observation.
+
+    Args:
+        env_id: the whole name, for errors.
+        name: a name in Playground's registry, such as ``CartpoleBalance``.
+
+    Returns:
+        An episodic `Env`.
+
+    Raises:
+        InputError: if Playground is not installed, has no environment of that name, or cannot get the robot models,
+            which it fetches with git when one of them is made for the first time.
+    """
+    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    with jax.ensure_compile_time_eval():
+        try:
+            from mujoco_playground import registry
+        except ImportError as error:
+            checks.reject_missing_suite(env_id, error)
+        known = registry.ALL_ENVS
+        checks.check_known(env_id, name, known)
+        config = registry.get_default_config(name)
+        if "impl" in config:
+            config.impl = "jax"  # the default is Warp, which needs an NVIDIA GPU
+        try:
+            playground = registry.load(name, config=config)
+        except (OSError, subprocess.SubprocessError) as error:
+            checks.reject("env_id", env_id, f"an environment that can be made here; Playground says: {error}")
+
+    def show(state):
+        return state.obs["state"] if isinstance(state.obs, dict) else state.obs
+
+    def reset(key):
+        state = playground.reset(jax.random.key_data(key))  # states keep the key, and are to hold plain arrays
+        return state, show(state)
+
+    def step(key, state, action):
+        # Playground writes into the dicts of the state that it is given: it gets dicts of its own.
+        state = playground.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
+        timestep = TimeStep(
+            obs=show(state),
+            reward=jnp.asarray(state.reward, jnp.float32),
+            terminated=jnp.asarray(state.done, bool),
+            truncated=jnp.bool_(False),
+            final_obs=show(state),
+        )
+        return state, timestep
+
+    obs = jax.eval_shape(reset, jax.random.key(0))[1]
+    made = Env(reset, step, observation_shape=obs.shape, action_space=spaces.Continuous(playground.action_size))
+    return wrappers.time_limit(made, config.episode_length)

@@ -200,7 +200,8 @@ def main(
 
         def rate(x, n=n):
             low, middle, high = np.percentile(n * T / x / 1e6, [0, 50, 100])
-            return f"{middle:.2f} ({low:.2f} - {high:.2f})"
+            digits = 2 if middle >= 0.1 else 4
+            return f"{middle:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
 
         ratios = {
             "a2c_over_sum": took["a2c"] / parts,

@@ -65,6 +65,7 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
     def compile_nothing(*args, **kwargs):
         raise AssertionError("compiled before the input was checked")
 
+    CONFIGS[name].build()  # the constants that gymnax computes when it makes an environment are no program of ours
     monkeypatch.setattr(jax._src.compiler, "compile_or_get_cached", compile_nothing)
     config = replace(CONFIGS[name], **{field: value})
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:

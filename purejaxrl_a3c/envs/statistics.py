@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 
 class Statistics(NamedTuple):
-    """Moments of the numbers merged so far, and one copy's sums since then; ``[...]`` is the shape of a sample."""
+    """Moments of the numbers merged so far, and one copy's own since then; ``[...]`` is the shape of a sample."""
 
     weight: jax.Array  # float32 []: samples merged
     mean: jax.Array  # float32 [...]
     variance: jax.Array  # float32 [...]; 1 before the first merge
     new_weight: jax.Array  # float32 []: samples noted down since
-    new_sum: jax.Array  # float32 [...]: of the differences from the mean, in which no digits cancel
-    new_squares: jax.Array  # float32 [...]: of their squares
+    new_mean: jax.Array  # float32 [...]: theirs
+    new_squares: jax.Array  # float32 [...]: sum of their squared differences from it, in which no digits cancel
 
 
 def start(shape):
@@ -29,17 +29,16 @@ def start(shape):
 
 
 def add(statistics, sample):
-    """Note a sample down; the moments do not change yet."""
-    difference = sample - statistics.mean
-    return statistics._replace(
-        new_weight=statistics.new_weight + 1,
-        new_sum=statistics.new_sum + difference,
-        new_squares=statistics.new_squares + jnp.square(difference),
-    )
+    """Note a sample down (Welford 1962); the moments do not change yet."""
+    weight = statistics.new_weight + 1
+    difference = sample - statistics.new_mean
+    mean = statistics.new_mean + difference / weight
+    squares = statistics.new_squares + difference * (sample - mean)
+    return statistics._replace(new_weight=weight, new_mean=mean, new_squares=squares)
 
 
 def merge(copies):
-    """Bring the moments of all copies up to date (Chan et al. 1979, the pairwise formula).
+    """Bring the moments of all copies up to date (Chan et al. 1979).
 
     Args:
         copies: `Statistics` of all copies, leaves ``[W, B, ...]``, with equal moments.
@@ -48,15 +47,20 @@ def merge(copies):
         The same, with moments of everything that any copy has noted down.
     """
     old = jax.tree.map(lambda x: x[0, 0], copies)
-    count, total, squares = (x.sum((0, 1)) for x in (copies.new_weight, copies.new_sum, copies.new_squares))
+    weights = copies.new_weight.reshape(*copies.new_weight.shape, *(1,) * old.mean.ndim)
+    count = copies.new_weight.sum()
+    # About the mean of one copy, which lies among the samples, as the old mean before the first merge does not.
+    about = jnp.where(old.weight > 0, old.mean, old.new_mean)
+    shifts = copies.new_mean - about[None, None]
     everything = jnp.maximum(old.weight + count, 1)
-    shift = total / everything
-    sum_of_squares = jnp.where(old.weight > 0, old.variance * old.weight, 0.0) + squares
+    shift = (weights * shifts).sum((0, 1)) / everything
+    squares = jnp.where(old.weight > 0, old.variance * old.weight, 0.0)
+    squares += jnp.where(old.weight > 0, old.weight * jnp.square(shift), 0.0)
+    squares += (copies.new_squares + weights * jnp.square(shifts - shift[None, None])).sum((0, 1))
     merged = start(old.mean.shape)._replace(
         weight=old.weight + count,
-        mean=old.mean + shift,
-        # Both sums of squares are about the old mean.
-        variance=jnp.where(old.weight + count > 0, sum_of_squares / everything - jnp.square(shift), old.variance),
+        mean=about + shift,
+        variance=jnp.where(old.weight + count > 0, squares / everything, old.variance),
     )
     return jax.tree.map(lambda one, many: jnp.broadcast_to(one, many.shape), merged, copies)
 

@@ -6,6 +6,7 @@ interval, worst seed) and the learning curves. The suites are in ``benchmarks/su
 """
 
 import dataclasses
+import json
 import time
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ import scipy.stats
 import tyro
 from matplotlib.figure import Figure
 
-from benchmarks.record import RESULTS, markdown_table, save
+from benchmarks.record import RESULTS, describe, markdown_table, save
 from benchmarks.suites import SUITES
 from purejaxrl_a3c import evaluate, make_train
 from purejaxrl_a3c.logging import binned_mean
@@ -52,12 +53,12 @@ def train_and_evaluate(config, seeds, episodes):
 
 
 def plot(path, panels):
-    """Learning curves ``{title: {label: (frames, returns [seeds, bins])}}``: interquartile mean, and range of seeds."""
+    """Learning curves ``{title: {label: {frames, middle, low, high}}}``: interquartile mean, and range of seeds."""
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for color, (label, (frames, returns)) in zip(COLORS, curves.items(), strict=False):
-            axes.plot(frames, interquartile_mean(returns, axis=0), color=color, lw=2, label=label)
-            axes.fill_between(frames, returns.min(0), returns.max(0), color=color, alpha=0.15, lw=0)
+        for color, (label, curve) in zip(COLORS, curves.items(), strict=False):
+            axes.plot(curve["frames"], curve["middle"], color=color, lw=2, label=label)
+            axes.fill_between(curve["frames"], curve["low"], curve["high"], color=color, alpha=0.15, lw=0)
         axes.set_title(title)
         axes.set_xlabel("frames")
         axes.grid(alpha=0.3)
@@ -78,60 +79,85 @@ def smooth(metrics, bins=50):
     return ends, np.array(rows)
 
 
-def main(
-    suite: Annotated[str, tyro.conf.Positional] = "defaults", seeds: int = 10, episodes: int = 128, only: str = ""
-):
-    """Train, evaluate and write results/learning.json, .md and .png, or learning_SUITE.json and so on.
-
-    Args:
-        suite: a key of `benchmarks.suites.SUITES`.
-        seeds: how many; the seeds are 0, 1, ...
-        episodes: of each evaluation.
-        only: leave out the panels whose title does not contain this; their results are not kept.
-    """
+def render(name, seeds, episodes, data, order):
+    """The table of all rows that are in ``data``, and the picture."""
     rows: list[list[str]] = []
-    data: dict[str, Any] = {}
     panels: dict[str, Any] = {}
-    for title, configs in SUITES[suite].items():
-        if only not in title:
+    for title, label in order:
+        row = data.get(f"{label} {title}")
+        if row is None:
             continue
-        panels[title] = {}
-        for label, config in configs.items():
-            began = time.perf_counter()
-            metrics, returns = train_and_evaluate(config, seeds, episodes)
-            panels[title][label] = smooth(metrics)
-            low, high = interval(returns)
-            middle = float(interquartile_mean(returns))
-            staleness = float(metrics.staleness_mean.mean())
-            digits = 2 if abs(middle) < 10 else 1
-            rows.append(
-                [
-                    f"{label} on {title}",
-                    f"{config.total_frames:,}",
-                    f"{middle:.{digits}f}",
-                    f"{low:.{digits}f} to {high:.{digits}f}",
-                    f"{returns.min():.{digits}f}",
-                    f"{staleness:.1f}",
-                ]
-            )
-            seconds = time.perf_counter() - began
-            print(*rows[-1], f"{seconds:.0f} s", flush=True)
-            data[f"{label} {title}"] = {
-                "config": dataclasses.asdict(config),
-                "returns": returns.tolist(),
-                "interquartile_mean": middle,
-                "interval": [low, high],
-                "staleness_mean": staleness,
-                "seconds_of_all_seeds_with_compilation": seconds,
-            }
+        middle, (low, high), returns = row["interquartile_mean"], row["interval"], row["returns"]
+        digits = 2 if abs(middle) < 10 else 1
+        rows.append(
+            [
+                f"{label} on {title}",
+                f"{row['config']['total_frames']:,}",
+                f"{middle:.{digits}f}",
+                f"{low:.{digits}f} to {high:.{digits}f}",
+                f"{min(returns):.{digits}f}",
+                f"{row['staleness_mean']:.1f}",
+            ]
+        )
+        panels.setdefault(title, {})[label] = row["curve"]
     table = (
         f"Return of the trained policy: interquartile mean over {seeds} seeds, each the mean of {episodes} whole "
         "episodes with the most probable action.\n\n"
         + markdown_table(["", "frames", "return", "95 % interval", "worst seed", "mean staleness"], rows)
     )
-    name = "learning" if suite == "defaults" else f"learning_{suite}"
-    save(name, {"seeds": list(range(seeds)), "episodes": episodes, "results": data}, table)
+    circumstances = [data[f"{label} {title}"]["measured"] for title, label in order if f"{label} {title}" in data]
+    save(name, {"seeds": list(range(seeds)), "episodes": episodes, "results": data}, table, circumstances)
     plot(RESULTS / f"{name}.png", panels)
+
+
+def main(
+    suite: Annotated[str, tyro.conf.Positional] = "defaults", seeds: int = 10, episodes: int = 128, only: str = ""
+):
+    """Train, evaluate and write results/learning.json, .md and .png, or learning_SUITE.json and so on.
+
+    The files are written after every row. Rows that were measured before stay if they are of the same suite.
+
+    Args:
+        suite: a key of `benchmarks.suites.SUITES`.
+        seeds: how many; the seeds are 0, 1, ...
+        episodes: of each evaluation.
+        only: measure only the rows whose name, "A3C on Catch-bsuite" say, contains this.
+    """
+    name = "learning" if suite == "defaults" else f"learning_{suite}"
+    order = [(title, label) for title, configs in SUITES[suite].items() for label in configs]
+    for title, label in order:
+        if only not in f"{label} on {title}":
+            continue
+        config = SUITES[suite][title][label]
+        began = time.perf_counter()
+        metrics, returns = train_and_evaluate(config, seeds, episodes)
+        frames, curves = smooth(metrics)
+        measured = {
+            "config": dataclasses.asdict(config),
+            "returns": returns.tolist(),
+            "interquartile_mean": float(interquartile_mean(returns)),
+            "interval": list(interval(returns)),
+            "staleness_mean": float(metrics.staleness_mean.mean()),
+            "seconds_of_all_seeds_with_compilation": time.perf_counter() - began,
+            "curve": {
+                "frames": frames.tolist(),
+                "middle": interquartile_mean(curves, axis=0).tolist(),
+                "low": curves.min(0).tolist(),
+                "high": curves.max(0).tolist(),
+            },
+            "measured": describe(),
+        }
+        # Read only now: another process may have added rows.
+        data = load(name, seeds, episodes) | {f"{label} {title}": measured}
+        render(name, seeds, episodes, data, order)
+
+
+def load(name, seeds, episodes):
+    """The rows measured before with as many seeds and episodes, by name."""
+    path = RESULTS / f"{name}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    same = found.get("seeds") == list(range(seeds)) and found.get("episodes") == episodes
+    return {key: row for key, row in found["results"].items() if "measured" in row} if same else {}
 
 
 if __name__ == "__main__":

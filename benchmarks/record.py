@@ -29,23 +29,28 @@ def describe():
     }
 
 
-def save(name, data, table):
+def save(name, data, table, circumstances=None):
     """Write ``results/NAME.json``, everything measured, and ``results/NAME.md``, the table for a reader.
 
     Args:
         name: of the files.
         data: what to put into the JSON beside `describe`.
         table: Markdown.
+        circumstances: what `describe` said for each part of a table that took several runs; None: this one run.
     """
     about = describe()
     (RESULTS / f"{name}.json").write_text(json.dumps(about | data, indent=1) + "\n")
+    footers = dict.fromkeys(map(_footer, circumstances or [about]))  # each once, in order
+    (RESULTS / f"{name}.md").write_text("\n".join([table, *footers]))
+    print(table, flush=True)
+
+
+def _footer(about):
     versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-    footer = (
+    return (
         f"`{about['command']}`, {about['date']}, commit {about['commit']}; {about['processor']}; "
         f"{about['device']}; Python {about['python']}, {versions}.\n"
     )
-    (RESULTS / f"{name}.md").write_text(f"{table}\n{footer}")
-    print(table)
 
 
 def markdown_table(header, rows):

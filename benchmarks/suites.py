@@ -68,10 +68,23 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             )
         },
     },
-    # gymnax's rules: no sticky actions, episodes of at most 1000 frames.
+    # gymnax's rules: no sticky actions, episodes of at most 1000 frames (Freeway: 2500).
     "minatar": {
-        "Breakout-MinAtar": both(
-            env_id="Breakout-MinAtar", total_frames=5_000_000, torso="minatar", hidden_sizes=(128,), activation="relu"
+        f"{game}-MinAtar": both(
+            env_id=f"{game}-MinAtar",
+            total_frames=frames,
+            learning_rate=2e-3,
+            torso="minatar",
+            hidden_sizes=(128,),
+            activation="relu",
+            shared_torso=True,
+        )
+        for game, frames in (
+            ("Breakout", 3_000_000),
+            ("Asterix", 500_000),
+            ("Freeway", 500_000),
+            ("Seaquest", 500_000),
+            ("SpaceInvaders", 500_000),
         )
     },
 }

@@ -10,10 +10,17 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-_ABOVE_ZERO = ("initial_scale", "max_gradient_norm", "rmsprop_epsilon")
-_AT_LEAST_ZERO = ("clip_rewards", "entropy_coefficient", "learning_rate", "value_coefficient")
+_ABOVE_ZERO = ("initial_scale", "max_gradient_norm", "rmsprop_epsilon", "service_cv", "slowness")
+_AT_LEAST_ZERO = (
+    "clip_rewards",
+    "correction_strength",
+    "entropy_coefficient",
+    "lag",
+    "learning_rate",
+    "value_coefficient",
+)
 _BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay", "sticky_actions")
-_MAY_BE_ZERO = ("observe", "stagger_resets", "time_limit")  # of the ints
+_MAY_BE_ZERO = ("max_lead", "observe", "stagger_resets", "time_limit")  # of the ints
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
 
 
@@ -46,7 +53,7 @@ def check_fields(config, choices):
     A float may be traced (under `jax.vmap` or `jax.jit`); it has no value yet, and passes.
 
     Args:
-        config: a dataclass of ints, floats, bools, strings, tuples of ints, ``env_params``, and dataclasses of those.
+        config: a dataclass of numbers, bools, strings, tuples of numbers, ``env_params``, and dataclasses of those.
         choices: the accepted values of fields that name something; of these, a flax module passes too as ``torso``.
 
     Raises:
@@ -58,7 +65,7 @@ def check_fields(config, choices):
             if not isinstance(value, field.type):
                 reject(field.name, value, f"a {field.type.__name__}")
             check_fields(value, choices)
-        elif field.type is int:
+        elif field.type is int or (field.type == int | None and value is not None):
             check_count(field.name, value, least=_least(field.name))
             if value > _MOST_FRAMES:
                 reject(field.name, value, f"at most {_MOST_FRAMES}")
@@ -68,6 +75,11 @@ def check_fields(config, choices):
             _check_float(field.name, value)
         elif field.type == tuple[int, ...] and not _is_tuple_of_counts(value, field.name):
             reject(field.name, value, f"a tuple of ints >= {_least(field.name)}")
+        elif field.type == tuple[float, ...]:
+            if not isinstance(value, tuple):
+                reject(field.name, value, "a tuple of numbers")
+            for number in value:
+                _check_float(field.name, number)
         elif field.name in choices and not _is_choice(field.name, value, choices[field.name]):
             reject(field.name, value, f"one of {', '.join(choices[field.name])}")
         elif field.name == "env_params":
@@ -153,6 +165,8 @@ def _check_float(field, value):
         reject(field, value, "finite")
     if field in _BETWEEN_0_AND_1 and not 0 <= number <= 1:
         reject(field, value, "in [0, 1]")
+    if field == "momentum" and not -1 < number < 1:
+        reject(field, value, "in (-1, 1)")
     if field in _AT_LEAST_ZERO and number < 0:
         reject(field, value, ">= 0")
     if field in _ABOVE_ZERO and number <= 0:

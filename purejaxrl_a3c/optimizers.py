@@ -2,6 +2,8 @@
 
 import optax
 
+from purejaxrl_a3c.checks import is_concrete
+
 
 def shared_rmsprop(config, num_updates):
     """RMSProp without momentum behind a global-norm clip (Mnih et al. 2016, arXiv 1602.01783, section 4).
@@ -27,3 +29,19 @@ def shared_rmsprop(config, num_updates):
         optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
         optax.scale_by_learning_rate(rate),
     )
+
+
+def with_momentum(optimizer, momentum):
+    """Heavy ball on the steps of another optimizer: ``step <- momentum * step + optimizer's``.
+
+    Args:
+        optimizer: an optax transformation.
+        momentum: in (-1, 1), may be traced. Asynchrony itself acts as momentum (Mitliagkas et al. 2016, arXiv
+            1605.09774), which a negative one counters.
+
+    Returns:
+        An optax transformation; without momentum ``optimizer`` itself.
+    """
+    if is_concrete(momentum) and momentum == 0:
+        return optimizer
+    return optax.chain(optimizer, optax.trace(momentum))

@@ -4,6 +4,7 @@ Shape letters, used in every docstring of the package:
 
 =====  =====================================================================
 ``W``  workers (A3C's actor-learners; A2C has one)
+``L``  lanes: workers that act side by side, where not all do
 ``B``  environments of one worker
 ``T``  environment steps in one rollout (``rollout_length``)
 ``A``  discrete actions
@@ -122,11 +123,15 @@ class Objective(NamedTuple):
 class UpdateRule(NamedTuple):
     """Whose gradients, taken where, are applied to what, and in which order."""
 
-    init: Callable[[Params], Any]
-    actor: Callable[[Any], Params]
-    """learner -> acting parameters, every leaf with a leading axis [W]."""
-    update: Callable[[Key, Any, Objective, Trajectory], tuple[Any, dict[str, jax.Array]]]
-    """(key, learner, objective, trajectories [W, B, T]) -> (learner, named scalars to report)."""
+    init: Callable[[Key, Params], Any]
+    actor: Callable[..., Params]
+    """(learner[, turn]) -> acting parameters, every leaf with a leading axis [W], or [L] for the workers of a turn."""
+    update: Callable[..., tuple[Any, dict[str, jax.Array]]]
+    """(key, learner, objective, trajectories [W, B, T][, turn]) -> (learner, named vectors to report, an entry a push):
+    what the objective reports, ``gradient_norm`` and ``staleness``; in a turn also ``virtual_time``. [L] in a turn."""
+    next_turn: Callable[[Key, Any, jax.Array], tuple[Any, Any]] | None = None
+    """None: an iteration is one update, for which all workers act. Otherwise (key, learner, room) -> (learner, turn):
+    an iteration takes as many turns as it takes until ``W`` pushes are made. See `updates.clock.Turn`."""
 
 
 class Metrics(NamedTuple):
@@ -143,6 +148,7 @@ class Metrics(NamedTuple):
     gradient_norm: jax.Array  # global l2 norm before clipping, mean over the pushes
     staleness_mean: jax.Array  # updates between pull and push, mean over the pushes
     staleness_max: jax.Array  # int32
+    virtual_time: jax.Array  # in mean service times of a worker; without a clock, iterations
 
 
 class Algorithm(NamedTuple):

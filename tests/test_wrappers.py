@@ -553,7 +553,7 @@ def watching():
         return Seen(learner.params, trajectories), dict.fromkeys(names.split(), jnp.float32(0))
 
     return UpdateRule(
-        init=lambda params: Seen(params, None),
+        init=lambda key, params: Seen(params, None),
         actor=lambda learner: jax.tree.map(lambda x: jnp.stack([x] * W), learner.params),
         update=update,
     )

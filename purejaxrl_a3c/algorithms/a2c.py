@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from purejaxrl_a3c import checks, envs, networks, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c import envs, objectives, updates
+from purejaxrl_a3c.actor_critic import build
 from purejaxrl_a3c.torsos import Torso
 
 
@@ -68,18 +68,6 @@ class Config:
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
-        checks.check_fields(self, networks.CHOICES)
-        iterations = checks.count_iterations(self.total_frames, self.num_envs * self.rollout_length)
-        env = envs.make(self)
-        network = networks.make(self, env)
-        objective = objectives.policy_gradient(network, self)
-        rule = updates.synchronous(optimizers.shared_rmsprop(self, num_updates=iterations))
-        return actor_critic(
-            env,
-            network,
-            objective,
-            rule,
-            num_workers=1,
-            envs_per_worker=self.num_envs,
-            rollout_length=self.rollout_length,
+        return build(
+            self, objectives.policy_gradient, updates.synchronous, num_workers=1, envs_per_worker=self.num_envs
         )

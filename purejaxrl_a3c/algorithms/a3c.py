@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from purejaxrl_a3c import checks, envs, networks, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c import envs, objectives, optimizers, updates
+from purejaxrl_a3c.actor_critic import build
+from purejaxrl_a3c.corrections import CORRECTIONS
 from purejaxrl_a3c.torsos import Torso
 
 
@@ -43,6 +44,14 @@ class Config:
     """Decay of the mean of squared gradients (0.99 in Mnih et al. 2016)."""
     rmsprop_epsilon: float = 1e-5
     """Added to that mean, inside the root (1e-5 in OpenAI Baselines)."""
+    asynchrony: updates.Asynchrony = field(default_factory=updates.Asynchrony)
+    """Who pushes when, and what a pull gets to see."""
+    correction: str = "none"
+    """What is done about staleness: none, staleness (divide the step by it), delay or adaptive_delay (compensate)."""
+    correction_strength: float = 0.04
+    """Lambda of the compensations (0.04 in Zheng et al. 2017; 2 there for adaptive_delay)."""
+    momentum: float = 0.0
+    """Of the steps, shared like RMSProp's statistics; may be negative, since asynchrony itself acts as momentum."""
     torso: Torso = "mlp"
     """What looks at observations: mlp, or of frames minatar, nature or impala; in Python also any flax module."""
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -70,20 +79,18 @@ class Config:
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
-        checks.check_fields(self, networks.CHOICES)
-        frames_per_iteration = self.num_workers * self.envs_per_worker * self.rollout_length
-        iterations = checks.count_iterations(self.total_frames, frames_per_iteration)
-        env = envs.make(self)
-        network = networks.make(self, env, weights_per_worker=True)
-        objective = objectives.policy_gradient(network, self)
-        optimizer = optimizers.shared_rmsprop(self, num_updates=iterations * self.num_workers)
-        rule = updates.asynchronous(optimizer, self.num_workers)
-        return actor_critic(
-            env,
-            network,
-            objective,
+
+        def rule(optimizer):
+            optimizer = optimizers.with_momentum(optimizer, self.momentum)
+            optimizer = CORRECTIONS[self.correction](optimizer, self.correction_strength)
+            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony)
+
+        return build(
+            self,
+            objectives.policy_gradient,
             rule,
             num_workers=self.num_workers,
             envs_per_worker=self.envs_per_worker,
-            rollout_length=self.rollout_length,
+            updates_per_iteration=self.num_workers,
+            weights_per_worker=True,
         )

@@ -1,6 +1,11 @@
 """Update rules: whose gradients, taken at which parameters, are applied to what, and in which order."""
 
-from purejaxrl_a3c.updates.asynchronous import asynchronous
+from purejaxrl_a3c.updates.asynchronous import ORDERS, READS, Asynchrony, asynchronous
+from purejaxrl_a3c.updates.averaging import averaging, mean, ring
+from purejaxrl_a3c.updates.clock import LAWS, Service
 from purejaxrl_a3c.updates.synchronous import synchronous
 
-__all__ = ["asynchronous", "synchronous"]
+CHOICES = {"schedule": (*ORDERS, "clock"), "service_law": tuple(LAWS), "reads": READS}
+"""What the fields of `Asynchrony` that name something accept."""
+
+__all__ = ["CHOICES", "Asynchrony", "Service", "asynchronous", "averaging", "mean", "ring", "synchronous"]

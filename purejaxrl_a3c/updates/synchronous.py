@@ -26,24 +26,21 @@ def synchronous(optimizer):
         An `UpdateRule` with one worker.
     """
 
-    def init(params):
+    def init(key, params):
+        del key
         return Learner(params, optimizer.init(params))
 
     def actor(learner):
         return jax.tree.map(lambda x: x[None], learner.params)
 
-    def update(key, learner, objective, trajectories):
-        del key
+    def update(key, learner, objective, trajectories, turn=None):
+        del key, turn
         params, opt_state = learner
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         batch = objective.prepare(params, environments)
         gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
         step, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics |= {
-            "gradient_norm": optax.tree.norm(gradient),
-            "staleness_mean": jnp.float32(0),
-            "staleness_max": jnp.int32(0),
-        }
-        return Learner(optax.apply_updates(params, step), opt_state), metrics
+        metrics |= {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}
+        return Learner(optax.apply_updates(params, step), opt_state), jax.tree.map(lambda x: x[None], metrics)
 
     return UpdateRule(init, actor, update)

@@ -1,0 +1,75 @@
+"""What can be done about a stale gradient: optax transformations that `updates.asynchronous` tells of the staleness.
+
+They are links of a chain::
+
+    optax.chain(compensate_delay(0.04), optax.sgd(0.1))
+    optax.chain(optax.sgd(0.1), scale_by_staleness())
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+_DECAY, _EPSILON = 0.95, 1e-7  # of the mean of squares in DC-ASGD-a (0.95 in Zheng et al. 2017)
+
+
+def scale_by_staleness():
+    """Divide the step by ``max(staleness, 1)`` (Zhang et al. 2016, arXiv 1511.05950, equation 8).
+
+    It belongs behind the optimizer: what comes after a normalisation by squared gradients is not undone by it.
+
+    Returns:
+        An optax transformation that takes ``staleness``.
+    """
+
+    def update(updates, state, params=None, *, staleness, **rest):
+        del params, rest
+        scale = 1 / jnp.maximum(staleness, 1)
+        return jax.tree.map(lambda x: x * scale.astype(x.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+class _MeanSquare(NamedTuple):
+    value: optax.Params
+
+
+def compensate_delay(strength, adaptive=False):
+    """Estimate the gradient at the newest parameters (Zheng et al. 2017, arXiv 1609.08326, DC-ASGD).
+
+    ``g + strength * g * g * (newest - pulled)``: a first-order step, with the squares in place of the Hessian's
+    diagonal. It belongs before the optimizer.
+
+    Args:
+        strength: lambda in the paper; may be traced.
+        adaptive: divide it, element by element, by the root of the running mean of squared gradients (DC-ASGD-a).
+
+    Returns:
+        An optax transformation that takes ``pulled`` and needs the parameters.
+    """
+
+    def init(params):
+        return _MeanSquare(jax.tree.map(jnp.zeros_like, params)) if adaptive else optax.EmptyState()
+
+    def update(updates, state, params=None, *, pulled, **rest):
+        del rest
+        factor = jax.tree.map(lambda g: strength, updates)
+        if adaptive:
+            state = _MeanSquare(jax.tree.map(lambda m, g: _DECAY * m + (1 - _DECAY) * g * g, state.value, updates))
+            factor = jax.tree.map(lambda m: strength * jax.lax.rsqrt(m + _EPSILON), state.value)
+        updates = jax.tree.map(lambda g, f, w, old: g + f * g * g * (w - old), updates, factor, params, pulled)
+        return updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+CORRECTIONS: dict[str, Callable] = {
+    "none": lambda optimizer, strength: optimizer,
+    "staleness": lambda optimizer, strength: optax.chain(optimizer, scale_by_staleness()),
+    "delay": lambda optimizer, strength: optax.chain(compensate_delay(strength), optimizer),
+    "adaptive_delay": lambda optimizer, strength: optax.chain(compensate_delay(strength, adaptive=True), optimizer),
+}
+"""Names to functions (optimizer, strength) -> optimizer."""

@@ -1,0 +1,114 @@
+"""Workers that learn on their own and now and then agree: local updates, DiLoCo, gossip."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from purejaxrl_a3c.types import Params, UpdateRule
+
+
+class Learner(NamedTuple):
+    """What the workers last agreed on, and where each of them has got to since."""
+
+    params: Params
+    workers: Params  # every leaf [W, ...]
+    opt_state: Any  # every leaf [W, ...]
+    mix_state: Any
+    rounds: jax.Array  # int32 []
+
+
+class Mix(NamedTuple):
+    """How workers agree."""
+
+    init: Callable[[Params], Any]
+    apply: Callable[[Any, Params, Params], tuple[Any, Params, Params]]
+    """(state, params, workers [W]) -> (state, params, workers [W])"""
+
+
+def mean(outer=None):
+    """All workers go on from one set of parameters: their mean, or what an outer optimizer makes of it.
+
+    The difference between the last common parameters and the workers' mean is the gradient that ``outer`` gets:
+    ``optax.sgd(0.7, momentum=0.9, nesterov=True)`` is DiLoCo (Douillard et al. 2023, arXiv 2311.08105).
+
+    Args:
+        outer: an optax transformation; None: ``optax.sgd(1.0)``, the mean itself (McMahan et al. 2017, 1602.05629).
+
+    Returns:
+        A `Mix`.
+    """
+    outer = outer or optax.sgd(1.0)
+
+    def apply(state, params, workers):
+        difference = jax.tree.map(lambda x, many: x - many.mean(0), params, workers)
+        step, state = outer.update(difference, state, params)
+        params = optax.apply_updates(params, step)
+        return state, params, jax.tree.map(lambda x, many: jnp.broadcast_to(x, many.shape), params, workers)
+
+    return Mix(outer.init, apply)
+
+
+def ring():
+    """Gossip (Assran et al. 2019, arXiv 1906.04585): each worker takes the mean of itself and its two neighbours.
+
+    Two workers are each other's neighbour on both sides. The common parameters are the mean of all.
+
+    Returns:
+        A `Mix`.
+    """
+
+    def apply(state, params, workers):
+        del params
+        workers = jax.tree.map(lambda x: (x + jnp.roll(x, 1, 0) + jnp.roll(x, -1, 0)) / 3, workers)
+        return state, jax.tree.map(lambda x: x.mean(0), workers), workers
+
+    return Mix(lambda params: (), apply)
+
+
+def averaging(optimizer, num_workers, every=1, mix=None):
+    """Independent local updates; every so many rounds the workers' parameters are mixed.
+
+    Each worker acts with, and takes the gradient at, its own parameters, and has an optimizer state of its own, which
+    is not mixed. No gradient is ever stale: the distance between workers takes the place of staleness.
+
+    Args:
+        optimizer: the workers' optax transformation.
+        num_workers: ``W``.
+        every: ``H``, rounds from one mixing to the next; with 1, a plain mean and SGD it is A2C.
+        mix: `mean` or `ring`; None: ``mean()``.
+
+    Returns:
+        An `UpdateRule`; its learner's ``params`` are as of the last mixing.
+    """
+    mix = mix or mean()
+
+    def init(key, params):
+        del key
+        workers = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *x.shape)), params)
+        return Learner(params, workers, jax.vmap(optimizer.init)(workers), mix.init(params), jnp.int32(0))
+
+    def actor(learner):
+        return learner.workers
+
+    def update_one(objective, params, opt_state, trajectories):
+        batch = objective.prepare(params, trajectories)
+        gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
+        step, opt_state = optimizer.update(gradient, opt_state, params)
+        metrics |= {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}
+        return optax.apply_updates(params, step), opt_state, metrics
+
+    def update(key, learner, objective, trajectories):
+        del key
+        workers, opt_state, metrics = jax.vmap(update_one, (None, 0, 0, 0))(
+            objective, learner.workers, learner.opt_state, trajectories
+        )
+        rounds = learner.rounds + 1
+        mixed = (learner.mix_state, learner.params, workers)
+        mixed = jax.lax.cond(rounds % every == 0, lambda x: mix.apply(*x), lambda x: x, mixed)
+        mix_state, params, workers = mixed
+        return Learner(params, workers, opt_state, mix_state, rounds), metrics
+
+    return UpdateRule(init, actor, update)

@@ -17,9 +17,10 @@ _AT_LEAST_ZERO = (
     "entropy_coefficient",
     "lag",
     "learning_rate",
+    "outer_learning_rate",
     "value_coefficient",
 )
-_BETWEEN_0_AND_1 = ("gamma", "lambda_", "rmsprop_decay", "sticky_actions")
+_BETWEEN_0_AND_1 = ("gamma", "lambda_", "outer_momentum", "rmsprop_decay", "sticky_actions")
 _MAY_BE_ZERO = ("max_lead", "observe", "stagger_resets", "time_limit")  # of the ints
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
 
@@ -63,7 +64,8 @@ def check_fields(config, choices):
         value = getattr(config, field.name)
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             if not isinstance(value, field.type):
-                reject(field.name, value, f"a {field.type.__name__}")
+                article = "an" if field.type.__name__[0] in "AEIOU" else "a"
+                reject(field.name, value, f"{article} {field.type.__name__}")
             check_fields(value, choices)
         elif field.type is int or (field.type == int | None and value is not None):
             check_count(field.name, value, least=_least(field.name))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, envs, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, envs, make_train, updates
 
 BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
@@ -71,6 +71,74 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
         make_train(config)
     assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+ASYNCHRONY = [
+    ("schedule", "fifo", "one of random, round_robin, clock"),
+    ("reads", None, "one of newest, lagged, torn_leaves, torn_elements"),
+    ("service", "gamma", "a Service"),
+    ("max_lead", -1, "an int >= 0"),
+    ("max_lead", 2.0, "an int >= 0"),
+    ("max_lead", 2, "None unless schedule is clock"),
+    ("lag", -1.0, ">= 0"),
+    ("lag", 1.0, "0 unless reads is lagged"),
+    ("lag", 5.0, "at most max_lag, 1"),
+    ("max_lag", 0, "an int >= 1"),
+]
+SERVICE = [
+    ("service_law", "uniform", "one of constant, exponential, gamma, lognormal"),
+    ("service_cv", 0.0, "> 0"),
+    ("slowness", [1.0] * 8, "a tuple of numbers"),
+    ("slowness", (1.0, 2.0), "one number for each of 8 workers, or empty"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "accepted"), ASYNCHRONY + SERVICE)
+def test_a_bad_asynchrony_names_its_field(field, value, accepted):
+    settings = updates.Service() if field.startswith("s") and field not in ("schedule", "service") else None
+    settings = replace(settings or updates.Asynchrony(), **{field: value})
+    if isinstance(settings, updates.Service):
+        settings = updates.Asynchrony(service=settings)
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(CONFIGS["a3c"], asynchrony=settings))
+    assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+def test_a_worker_cannot_be_slower_by_less_than_nothing():
+    service = updates.Service(slowness=(1.0, -1.0))
+    with pytest.raises(ValueError, match=re.escape("slowness: -1.0 is not accepted; it must be > 0")):
+        make_train(a3c.Config(num_workers=2, asynchrony=updates.Asynchrony(service=service)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("correction", "dc", "one of none, staleness, delay, adaptive_delay"),
+        ("correction_strength", -1.0, ">= 0"),
+        ("momentum", 1.0, "in (-1, 1)"),
+        ("asynchrony", "clock", "an Asynchrony"),
+    ],
+)
+def test_bad_settings_of_a3c_alone(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(CONFIGS["a3c"], **{field: value}))
+    assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("worker", a3c.Config(), "a Config"),
+        ("every", 0, "an int >= 1"),
+        ("mix", "gossip", "one of mean, ring"),
+        ("outer_learning_rate", -0.1, ">= 0"),
+        ("outer_momentum", 1.5, "in [0, 1]"),
+    ],
+)
+def test_bad_settings_of_averaging(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(averaging.Config(), **{field: value}))
+    assert str(error.value).startswith(f"{field}: ")
 
 
 BAD_WRAPPERS = [

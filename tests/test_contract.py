@@ -9,8 +9,9 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, envs, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train
 from purejaxrl_a3c.train import compile_run, run_in_pieces
+from purejaxrl_a3c.updates import Asynchrony, Service
 
 SMALL: dict[str, Any] = {
     "env_id": "CartPole-v1",
@@ -43,6 +44,17 @@ CONFIGS: dict[str, Any] = {
         ),
         **SMALL,
     ),
+    "a3c_clock": a3c.Config(
+        num_workers=4,
+        envs_per_worker=2,
+        asynchrony=Asynchrony("clock", Service("exponential"), max_lead=2, reads="torn_leaves"),
+        correction="adaptive_delay",
+        momentum=-0.1,
+        **SMALL,
+    ),
+    "averaging": averaging.Config(
+        worker=a2c.Config(num_envs=2, **(SMALL | {"total_frames": 6 * 2 * 12})), num_workers=4, every=2
+    ),
 }
 KEY = jax.random.key(0)
 
@@ -60,6 +72,19 @@ def config(name):
 @pytest.fixture(scope="module")
 def result(config):
     return jax.jit(make_train(config))(KEY)
+
+
+def changed(config, **changes):
+    """``config`` with other values of its fields, or of its worker's."""
+    own = {key: value for key, value in changes.items() if key in vars(config)}
+    rest = {key: value for key, value in changes.items() if key not in own}
+    return replace(config, **own, **({"worker": replace(config.worker, **rest)} if rest else {}))
+
+
+def floats_of(config):
+    """Its float fields and its worker's, by name."""
+    values = {key: value for key, value in vars(config).items() if isinstance(value, float)}
+    return values | (floats_of(config.worker) if hasattr(config, "worker") else {})
 
 
 def assert_equal(a, b, **tolerance):
@@ -101,6 +126,10 @@ def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
 
 
 FLOATS = {
+    "correction_strength": 30.0,
+    "momentum": 0.5,
+    "outer_learning_rate": 0.5,
+    "outer_momentum": 0.9,
     "initial_scale": 0.3,
     "learning_rate": 3e-3,
     "gamma": 0.9,
@@ -114,17 +143,20 @@ FLOATS = {
 
 
 def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
-    floats = {key for key, value in vars(config).items() if isinstance(value, float)}
-    assert floats == FLOATS.keys()
+    values = floats_of(config)
+    assert values.keys() <= FLOATS.keys()
+    floats = set(values)
     if config.env_id != "Pendulum-v1":  # no Gaussian
         floats -= {"initial_scale"}
+    if getattr(config, "correction", "none") == "none":
+        floats -= {"correction_strength"}
 
     def run(changes):
-        return make_train(replace(config, **changes))(KEY).metrics
+        return make_train(changed(config, **changes))(KEY).metrics
 
     # One program for all: row i of the batch changes field i, the last row none.
     names = sorted(floats)
-    defaults = jnp.array([getattr(config, field) for field in names])
+    defaults = jnp.array([values[field] for field in names])
     changed = jnp.array([FLOATS[field] for field in names])
     rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), changed[None], defaults[None])
     batch = jax.jit(jax.vmap(lambda row: run(dict(zip(names, row, strict=True)))))(rows)
@@ -185,7 +217,7 @@ def test_a_step_is_traced_once(config):
 
 def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config):
     def peak(iterations):
-        longer = replace(config, total_frames=48 * iterations)
+        longer = changed(config, total_frames=getattr(config, "worker", config).total_frames // 12 * iterations)
         memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes + memory.output_size_in_bytes

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -6,10 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl_a3c import optimizers, updates
+from purejaxrl_a3c import corrections, optimizers, updates
 from purejaxrl_a3c.types import Objective
+from purejaxrl_a3c.updates import Asynchrony, Service
 
 W, ROUNDS = 5, 4
+KEY = jax.random.key(0)
 
 
 def distance(params, target):
@@ -33,6 +36,10 @@ OPTIMIZERS = {
     "sgd": optax.sgd(0.1),
     "momentum": optax.sgd(0.05, momentum=0.9),
     "adam": optax.adam(0.1),
+    "negative_momentum": optimizers.with_momentum(optax.sgd(0.05), -0.3),
+    "divided": optax.chain(optax.sgd(0.1), corrections.scale_by_staleness()),
+    "compensated": optax.chain(corrections.compensate_delay(0.5), optax.sgd(0.1)),
+    "compensated_adaptively": optax.chain(corrections.compensate_delay(0.5, adaptive=True), optax.sgd(0.1)),
     "shared_rmsprop": optimizers.shared_rmsprop(Settings(), num_updates=W * ROUNDS),
 }
 
@@ -41,38 +48,111 @@ def targets(round_):
     return jax.random.normal(jax.random.fold_in(jax.random.key(7), round_), (W, 3))
 
 
-def event_loop(optimizer, keys):
-    """A3C as its authors describe it: workers with copies of their own, one event at a time."""
-    params, opt_state, version = PARAMS, optimizer.init(PARAMS), 0
-    workers = [{"params": params, "version": 0} for _ in range(W)]
+def event_loop(optimizer, events, lag=0):
+    """A3C as its authors describe it: workers with copies of their own, one event at a time.
+
+    An event is (worker, target, workers that pull after its push). A read is ``lag`` versions old.
+    """
+    versions, opt_state = [PARAMS], optimizer.init(PARAMS)
+    pulled = [0] * W
     staleness = []
-    for round_, key in enumerate(keys):
-        for worker in np.asarray(jax.random.permutation(key, W)):
-            mine = workers[worker]
-            gradient = jax.grad(lambda p, w=worker, r=round_: distance(p, targets(r)[w])[0])(mine["params"])
-            staleness.append(version - mine["version"])
-            step, opt_state = optimizer.update(gradient, opt_state, params)
-            params = optax.apply_updates(params, step)
-            version += 1
-            workers[worker] = {"params": params, "version": version}
-    return params, [worker["params"] for worker in workers], np.array(staleness).reshape(len(keys), W)
+    for worker, target, pullers in events:
+        mine = versions[pulled[worker]]
+        gradient = jax.grad(lambda p, target=target: distance(p, target)[0])(mine)
+        staleness.append(len(versions) - 1 - pulled[worker])
+        extra = {"staleness": jnp.int32(staleness[-1]), "pulled": mine}
+        step, opt_state = optax.with_extra_args_support(optimizer).update(gradient, opt_state, versions[-1], **extra)
+        versions.append(optax.apply_updates(versions[-1], step))
+        for puller in pullers:
+            pulled[puller] = max(len(versions) - 1 - lag, 0)
+    return versions[-1], [versions[i] for i in pulled], np.array(staleness)
 
 
+def assert_learned(rule, learner, reported, expected):
+    params, snapshots, staleness = expected
+    np.testing.assert_array_equal(np.concatenate(reported), staleness)
+    assert learner.version == len(staleness)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), learner.params, params)
+    snapshots = jax.tree.map(lambda *x: jnp.stack(x), *snapshots)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), rule.actor(learner), snapshots)
+    counts = np.bincount(np.minimum(staleness, 8 * W - 1), minlength=8 * W)
+    np.testing.assert_array_equal(learner.staleness, counts)
+
+
+@pytest.mark.parametrize("lag", [None, 0, 3])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_asynchronous_updates_equal_the_event_loop(name):
+def test_asynchronous_updates_equal_the_event_loop(name, lag):
     optimizer = OPTIMIZERS[name]
     keys = list(jax.random.split(jax.random.key(0), ROUNDS))
-    expected, expected_snapshots, expected_staleness = event_loop(optimizer, keys)
-    rule = updates.asynchronous(optimizer, W)
-    learner = rule.init(PARAMS)
+    orders = [np.asarray(jax.random.permutation(key, W)).tolist() for key in keys]
+    events = [(worker, targets(i)[worker], [worker]) for i, order in enumerate(orders) for worker in order]
+    reads = Asynchrony() if lag is None else Asynchrony(reads="lagged", lag=lag, max_lag=3)
+    rule = updates.asynchronous(optimizer, W, reads)
+    learner, reported = rule.init(KEY, PARAMS), []
     for round_, key in enumerate(keys):
-        learner, reported = jax.jit(rule.update, static_argnums=2)(key, learner, OBJECTIVE, targets(round_))
-        assert reported["staleness_mean"] == expected_staleness[round_].mean()
-        assert reported["staleness_max"] == expected_staleness[round_].max()
-    assert learner.version == W * ROUNDS
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), learner.params, expected)
-    snapshots = jax.tree.map(lambda *x: jnp.stack(x), *expected_snapshots)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), rule.actor(learner), snapshots)
+        learner, metrics = jax.jit(rule.update, static_argnums=2)(key, learner, OBJECTIVE, targets(round_))
+        reported.append(metrics["staleness"])
+    assert_learned(rule, learner, reported, event_loop(optimizer, events, lag or 0))
+
+
+@pytest.mark.parametrize("max_lead", [None, 1])
+@pytest.mark.parametrize("lag", [None, 2])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_on_the_clock_equal_the_event_loop(name, lag, max_lead):
+    optimizer = OPTIMIZERS[name]
+    settings = Asynchrony("clock", Service("exponential"), max_lead)
+    if lag:
+        settings = replace(settings, reads="lagged", lag=lag, max_lag=2)
+    rule = updates.asynchronous(optimizer, W, settings, lanes=3)
+    next_turn, update = jax.jit(rule.next_turn), jax.jit(rule.update, static_argnums=2)
+    learner, reported, events = rule.init(KEY, PARAMS), [], []
+    for i in range(12):
+        key_turn, key_update = jax.random.split(jax.random.fold_in(KEY, i))
+        learner, turn = next_turn(key_turn, learner, 3)
+        learner, metrics = update(key_update, learner, OBJECTIVE, targets(i)[turn.workers], turn)
+        active = np.asarray(turn.active)
+        reported.append(np.asarray(metrics["staleness"])[active])
+        for k in np.flatnonzero(active):
+            worker = int(turn.workers[k])
+            events.append((worker, targets(i)[worker], np.flatnonzero(turn.pull == k).tolist()))
+    assert len(events) > 18
+    assert_learned(rule, learner, reported, event_loop(optimizer, events, lag or 0))
+
+
+def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():
+    rule = updates.asynchronous(optax.sgd(0.1), W, Asynchrony("round_robin"))
+    learner, first = rule.update(KEY, rule.init(KEY, PARAMS), OBJECTIVE, targets(0))
+    np.testing.assert_array_equal(first["staleness"], np.arange(W))
+    _, second = rule.update(KEY, learner, OBJECTIVE, targets(1))
+    np.testing.assert_array_equal(second["staleness"], W - 1)
+
+
+@pytest.mark.parametrize("reads", ["torn_leaves", "torn_elements"])
+def test_a_torn_read_takes_every_leaf_or_element_from_one_of_the_last_versions(reads):
+    """SGD on a constant gradient: the value of an element says which version it is from."""
+    objective = Objective(lambda params, target: target, lambda params, target: (ravel(params).sum(), {}))
+    rule = updates.asynchronous(optax.sgd(1.0), W, Asynchrony(reads=reads, max_lag=2))
+    learner = rule.init(KEY, jax.tree.map(jnp.zeros_like, PARAMS))
+    ages = {"matrix": [], "bias": []}
+    for i in range(40):
+        learner, _ = rule.update(jax.random.fold_in(KEY, i), learner, objective, targets(0))
+        snapshots = rule.actor(learner)
+        for name, leaf in snapshots.items():
+            pulled = np.broadcast_to(np.reshape(learner.pulled_version, (W,) + (1,) * (leaf.ndim - 1)), leaf.shape)
+            ages[name].append((pulled + leaf).reshape(W, -1))  # element of version v is -v
+    assert learner.params["bias"][0] == -40 * W
+    found = {name: np.concatenate(rows[1:]) for name, rows in ages.items()}
+    matrix, bias = found["matrix"], found["bias"]
+    whole = all((rows == rows[:, :1]).all() for rows in (matrix, bias))
+    assert whole == (reads == "torn_leaves")
+    assert (matrix[:, 0] != bias[:, 0]).any()
+    for rows in (matrix, bias):
+        assert set(np.unique(rows)) == {0, 1, 2}
+        assert abs((rows == 1).mean() - 1 / 3) < 0.1
+
+
+def ravel(params):
+    return jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
 
 
 def test_staleness_has_mean_workers_minus_one_and_stays_below_twice_that():
@@ -80,19 +160,73 @@ def test_staleness_has_mean_workers_minus_one_and_stays_below_twice_that():
 
     def round_(learner, key):
         learner, reported = rule.update(key, learner, OBJECTIVE, targets(0))
-        return learner, (reported["staleness_mean"], reported["staleness_max"])
+        return learner, reported["staleness"]
 
     keys = jax.random.split(jax.random.key(0), 200)
-    _, (mean, largest) = jax.lax.scan(round_, rule.init(PARAMS), keys)
+    _, staleness = jax.lax.scan(round_, rule.init(KEY, PARAMS), keys)
+    mean = staleness.mean(1)
     assert mean[0] == (W - 1) / 2  # in the first round all workers pulled at version 0
     np.testing.assert_array_equal(mean[1:], W - 1)
-    assert largest.max() == 2 * W - 2
-    assert len(set(np.asarray(largest).tolist())) > 2  # the order is random
+    assert staleness.max() == 2 * W - 2
+    assert len(set(np.asarray(staleness.max(1)).tolist())) > 2  # the order is random
+
+
+def quadratic(curvature):
+    """An objective whose gradient at ``w`` is ``curvature * w``, whatever the trajectories."""
+    return Objective(lambda params, batch: batch, lambda params, batch: (0.5 * curvature * (params**2).sum(), {}))
+
+
+def test_a_delay_is_stable_on_a_quadratic_up_to_the_rate_that_theory_gives():
+    """``w <- w - rate * curvature * w[-tau]`` converges iff rate * curvature < 2 sin(pi / (2 (2 tau + 1)))."""
+
+    def final_size(tau, rate):
+        rule = updates.asynchronous(optax.sgd(rate), 1, Asynchrony(reads="lagged", lag=tau, max_lag=15))
+
+        def update(learner, _):
+            learner, reported = rule.update(KEY, learner, quadratic(1.0), jnp.zeros(1))
+            return learner, (jnp.abs(learner.params), reported["staleness"])
+
+        _, (sizes, staleness) = jax.lax.scan(update, rule.init(KEY, jnp.float32(1.0)), length=2000)
+        return sizes[-200:].max(), staleness[-1, 0]
+
+    tau = jnp.array([0.0, 1.0, 3.0, 7.0, 15.0])
+    boundary = 2 * jnp.sin(jnp.pi / (2 * (2 * tau + 1)))
+    np.testing.assert_allclose(boundary, [2, 1, 0.445, 0.209, 0.101], atol=5e-4)
+    below, staleness = jax.jit(jax.vmap(final_size))(tau, 0.97 * boundary)
+    above, _ = jax.jit(jax.vmap(final_size))(tau, 1.03 * boundary)
+    np.testing.assert_array_equal(staleness, tau)
+    assert (below < 0.1).all()
+    assert not (above <= 10).any()  # NaN where it has overflown
+
+
+def test_asynchrony_begets_momentum():
+    """The mean of runs with exponential service is heavy ball with momentum 1 - 1/N (Mitliagkas 2016, 1605.09774)."""
+    n, rate, steps, runs = 4, 0.3, 30, 20_000
+    rule = updates.asynchronous(optax.sgd(rate), n, Asynchrony("clock", Service("exponential")), lanes=1)
+
+    def run(key):
+        def update(learner, key):
+            learner, turn = rule.next_turn(key, learner, 1)
+            learner, _ = rule.update(key, learner, quadratic(1.0), jnp.zeros(1), turn)
+            return learner, learner.params
+
+        key_init, key_run = jax.random.split(key)
+        return jax.lax.scan(update, rule.init(key_init, jnp.float32(1.0)), jax.random.split(key_run, steps))[1]
+
+    found = jax.jit(lambda keys: jax.vmap(run)(keys))(jax.random.split(KEY, runs))
+    w, velocity, expected = 1.0, -rate, []  # the first gradient is at the start, whoever pushes
+    for _ in range(steps):
+        w += velocity
+        expected.append(w)
+        velocity = (1 - 1 / n) * velocity - rate / n * w
+    error = np.asarray(found).std(0) / np.sqrt(runs)
+    assert np.min(expected) < -0.3  # it overshoots, as plain gradient descent at this rate never does
+    np.testing.assert_array_less(np.abs(found.mean(0) - np.array(expected)), 4.5 * error + 1e-5)
 
 
 def test_each_worker_pulls_right_after_its_own_push():
     rule = updates.asynchronous(optax.sgd(0.1), W)
-    learner, _ = rule.update(jax.random.key(3), rule.init(PARAMS), OBJECTIVE, targets(0))
+    learner, _ = rule.update(jax.random.key(3), rule.init(KEY, PARAMS), OBJECTIVE, targets(0))
     order = np.asarray(jax.random.permutation(jax.random.key(3), W))
     np.testing.assert_array_equal(learner.pulled_version[order], np.arange(1, W + 1))
     newest = jax.tree.map(lambda x: x[order[-1]], rule.actor(learner))
@@ -102,7 +236,7 @@ def test_each_worker_pulls_right_after_its_own_push():
 def test_one_worker_is_lockstep_exactly():
     optimizer = OPTIMIZERS["shared_rmsprop"]
     lone, lockstep = updates.asynchronous(optimizer, 1), updates.synchronous(optimizer)
-    a, b = lone.init(PARAMS), lockstep.init(PARAMS)
+    a, b = lone.init(KEY, PARAMS), lockstep.init(KEY, PARAMS)
     for round_ in range(ROUNDS):
         one = targets(round_)[:1, None]
         objective = Objective(lambda params, target: target, lambda params, target: distance(params, target[0]))
@@ -118,14 +252,16 @@ def test_sequential_sgd_pushes_from_one_theta_are_one_step_on_the_mean_gradient_
 
     def first_round(make_optimizer):
         asynchronous = updates.asynchronous(make_optimizer(0.1 / W), W)
-        learner, _ = asynchronous.update(jax.random.key(0), asynchronous.init(PARAMS), OBJECTIVE, targets(0))
+        learner, _ = asynchronous.update(jax.random.key(0), asynchronous.init(KEY, PARAMS), OBJECTIVE, targets(0))
         together = Objective(
             lambda params, target: target,
             lambda params, target: jax.tree.map(jnp.mean, jax.vmap(distance, (None, 0))(params, target)),
         )
         synchronous = updates.synchronous(make_optimizer(0.1))
         # [W, 1, ...] is W workers of one environment each, merged into a batch of W.
-        lockstep, _ = synchronous.update(jax.random.key(0), synchronous.init(PARAMS), together, targets(0)[:, None])
+        lockstep, _ = synchronous.update(
+            jax.random.key(0), synchronous.init(KEY, PARAMS), together, targets(0)[:, None]
+        )
         return np.max(np.abs(learner.params["matrix"] - lockstep.params["matrix"]))
 
     assert first_round(optax.sgd) < 1e-6

@@ -40,7 +40,7 @@ class Service:
     def draw(self, key, shape):
         """Service times float32 ``shape``, whose last axis is the workers."""
         times = LAWS[self.service_law](key, shape, self.service_cv)
-        return times * jnp.asarray(self.slowness, jnp.float32) if self.slowness else times
+        return times * jnp.broadcast_to(jnp.asarray(self.slowness), shape) if self.slowness else times
 
 
 class Clock(NamedTuple):

@@ -19,7 +19,7 @@ def describe():
     """The circumstances of a measurement, as a dict of strings."""
     device = jax.devices()[0]
     return {
-        "command": "python -m benchmarks." + Path(sys.argv[0]).stem + "".join(f" {x}" for x in sys.argv[1:]),
+        "command": f"python -m {_module()}" + "".join(f" {x}" for x in sys.argv[1:]),
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -57,6 +57,13 @@ def markdown_table(header, rows):
     """A Markdown table: the first column to the left, the others to the right."""
     lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
     return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)
+
+
+def _module():
+    path = Path(sys.argv[0]).resolve().with_suffix("")
+    folder = Path(__file__).parents[1]
+    parts = path.relative_to(folder).parts if path.is_relative_to(folder) else (path.name,)
+    return ".".join(part for part in parts if part != "__main__")
 
 
 def _commit():

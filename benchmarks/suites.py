@@ -30,8 +30,9 @@ def _memory(**changes):
 
 def _minatar(**changes):
     """Settings found on Breakout, where A2C is easily stuck at 5.45: it plays the two openings by heart."""
-    shared = {"torso": "minatar", "hidden_sizes": (128,), "activation": "relu", "shared_torso": True} | changes
-    careful = {"rollout_length": 10, "gamma": 0.97, "entropy_coefficient": 0.02, "layer_norm": True}
+    shared: dict[str, Any] = {"torso": "minatar", "hidden_sizes": (128,), "activation": "relu", "shared_torso": True}
+    shared |= changes
+    careful: dict[str, Any] = {"rollout_length": 10, "gamma": 0.97, "entropy_coefficient": 0.02, "layer_norm": True}
     return {
         "A3C": a3c.Config(learning_rate=2e-3, **shared),
         "A2C": a2c.Config(num_envs=8, learning_rate=1e-3, **careful, **shared),

@@ -158,5 +158,5 @@ def _torso(config, observation_shape, weights_per_worker):
         accepted = f"mlp, for observations of shape {observation_shape}; the others need height, width and channels"
         checks.reject("torso", config.torso, accepted)
     # A convolution mapped over its weights is a grouped one, a product a batched product: benchmarks/convolution.py.
-    # Images as small as MinAtar's: a product is faster even with one set of weights (benchmarks/results/convolution.md).
+    # For images as small as MinAtar's it is faster even with one set of weights.
     return TORSOS[config.torso](*layers, as_product=weights_per_worker or config.torso == "minatar")

@@ -73,7 +73,7 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
     assert str(error.value).startswith(f"{field}: {value!r} ")
 
 
-ASYNCHRONY = [
+ASYNCHRONY: list[tuple[str, Any, str]] = [
     ("schedule", "fifo", "one of random, round_robin, clock"),
     ("reads", None, "one of newest, lagged, torn_leaves, torn_elements"),
     ("service", "gamma", "a Service"),
@@ -85,7 +85,7 @@ ASYNCHRONY = [
     ("lag", 5.0, "at most max_lag, 1"),
     ("max_lag", 0, "an int >= 1"),
 ]
-SERVICE = [
+SERVICE: list[tuple[str, Any, str]] = [
     ("service_law", "uniform", "one of constant, exponential, gamma, lognormal"),
     ("service_cv", 0.0, "> 0"),
     ("slowness", [1.0] * 8, "a tuple of numbers"),
@@ -95,10 +95,10 @@ SERVICE = [
 
 @pytest.mark.parametrize(("field", "value", "accepted"), ASYNCHRONY + SERVICE)
 def test_a_bad_asynchrony_names_its_field(field, value, accepted):
-    settings = updates.Service() if field.startswith("s") and field not in ("schedule", "service") else None
-    settings = replace(settings or updates.Asynchrony(), **{field: value})
-    if isinstance(settings, updates.Service):
-        settings = updates.Asynchrony(service=settings)
+    if field in ("service_law", "service_cv", "slowness"):
+        settings = updates.Asynchrony(service=replace(updates.Service(), **{field: value}))
+    else:
+        settings = replace(updates.Asynchrony(), **{field: value})
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
         make_train(replace(CONFIGS["a3c"], asynchrony=settings))
     assert str(error.value).startswith(f"{field}: {value!r} ")

@@ -133,7 +133,7 @@ def test_a_torn_read_takes_every_leaf_or_element_from_one_of_the_last_versions(r
     objective = Objective(lambda params, target: target, lambda params, target: (ravel(params).sum(), {}))
     rule = updates.asynchronous(optax.sgd(1.0), W, Asynchrony(reads=reads, max_lag=2))
     learner = rule.init(KEY, jax.tree.map(jnp.zeros_like, PARAMS))
-    ages = {"matrix": [], "bias": []}
+    ages: dict[str, list] = {"matrix": [], "bias": []}
     for i in range(40):
         learner, _ = rule.update(jax.random.fold_in(KEY, i), learner, objective, targets(0))
         snapshots = rule.actor(learner)

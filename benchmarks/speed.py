@@ -134,7 +134,7 @@ def push_loop(config):
 
         return jax.lax.fori_loop(0, n, iterate, learner)
 
-    return lambda key: rule.init(network.init(key)), loop
+    return lambda key: rule.init(key, network.init(key)), loop
 
 
 class Timed:

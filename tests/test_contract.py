@@ -157,8 +157,8 @@ def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
     # One program for all: row i of the batch changes field i, the last row none.
     names = sorted(floats)
     defaults = jnp.array([values[field] for field in names])
-    changed = jnp.array([FLOATS[field] for field in names])
-    rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), changed[None], defaults[None])
+    others = jnp.array([FLOATS[field] for field in names])
+    rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), others[None], defaults[None])
     batch = jax.jit(jax.vmap(lambda row: run(dict(zip(names, row, strict=True)))))(rows)
     assert_equal(jax.tree.map(lambda x: x[-1], batch), result.metrics, rtol=1e-3, atol=1e-4)
     for i, field in enumerate(names):

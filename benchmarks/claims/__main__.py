@@ -1,0 +1,63 @@
+"""All claims, one after another, and the page about them: ``python -m benchmarks.claims [--full] [--page-only]``."""
+
+import importlib
+import json
+from pathlib import Path
+
+import tyro
+
+from benchmarks.claims.common import DEFAULT, FOLDER, FULL
+
+SCRIPTS = (
+    "equalities",
+    "staleness",
+    "corrections",
+    "decorrelation",
+    "coverage",
+    "nstep",
+    "entropy",
+    "momentum",
+    "speedup",
+    "stragglers",
+)
+PAGE = Path(__file__).parent / "README.md"
+HEAD = """# The claims of the tutorials, as measurements
+
+What tutorials say of A3C, A2C and their parts, each put to a test by a short script. Learning rates are swept for
+each arm, so that no claim is decided by one shared rate; figures are interquartile means over {seeds} seeds with
+bootstrap 95 % intervals. Most of it is on CartPole-v1 with small networks: a verdict is about that, not about all of
+reinforcement learning. `python -m benchmarks.claims` measures everything again and writes this page.
+"""
+
+
+def page():
+    """The page as text, from the results that are there."""
+    found = [json.loads(path.read_text()) | {"path": path} for path in sorted(FOLDER.glob("*.json"))]
+    seeds = len(next(result["seeds"] for result in found if "seeds" in result))
+    parts = [HEAD.format(seeds=seeds)]
+    rows = "".join(f"| {x['number']} | {x['claim']} | {x['verdict']} |\n" for x in found)
+    parts.append("| | claim | verdict |\n| ---: | --- | --- |\n" + rows)
+    for result in found:
+        stem = f"../results/claims/{result['path'].stem}"
+        parts.append(
+            f"## {result['number']}. {result['claim']}\n\n![{result['claim']}]({stem}.png)\n\n"
+            f"**{result['verdict'].capitalize()}**: {result['sentence']} ([table]({stem}.md), "
+            f"[script]({result['script']}.py))\n"
+        )
+    return "\n".join(parts)
+
+
+def main(full: bool = False, page_only: bool = False):
+    """Measure all claims and write the page.
+
+    Args:
+        full: more seeds and frames, for a GPU.
+        page_only: write the page from the results that are there.
+    """
+    for name in () if page_only else SCRIPTS:
+        importlib.import_module(f"benchmarks.claims.{name}").measure(FULL if full else DEFAULT)
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,149 @@
+"""What the scripts of the claims share: sweeps in one program, intervals, figures and reports."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+import tyro
+from matplotlib.figure import Figure
+
+from benchmarks.learning import interquartile_mean
+from benchmarks.record import RESULTS, save
+
+FOLDER = RESULTS / "claims"
+COLORS = ("C0", "C3", "C2", "C1", "C4", "C5", "C9")
+
+
+class Sizes(NamedTuple):
+    """How much to spend."""
+
+    seeds: int
+    frames: int  # of each run
+
+
+DEFAULT, FULL = Sizes(10, 100_000), Sizes(30, 1_000_000)
+
+
+def main(measure):
+    """Run a claim's ``measure(sizes)`` from the command line; ``--full`` is for a GPU."""
+
+    def script(full: bool = False):
+        measure(FULL if full else DEFAULT)
+
+    tyro.cli(script, description=measure.__doc__)
+
+
+def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80):
+    """``run(key, **point) -> arrays`` at every point of ``grid``, for every seed, in one compiled program.
+
+    Args:
+        run: a pure function; the points' values are traced floats.
+        grid: values by name.
+        seeds: the seeds are 0, 1, ...: all points share them.
+        batch: runs that are computed side by side.
+
+    Returns:
+        What ``run`` returns, as NumPy arrays with the leading axes ``[*sizes of the grid, seeds]``.
+    """
+    axes = [np.asarray(values, np.float32) for values in grid.values()]
+    shape = (*map(len, axes), seeds)
+    mesh = [axis.reshape(-1) for axis in np.meshgrid(*axes, np.arange(seeds), indexing="ij")]
+
+    def one(point):
+        *values, seed = point
+        return run(jax.random.key(seed), **dict(zip(grid, values, strict=True)))
+
+    points = (*map(jnp.asarray, mesh[:-1]), jnp.asarray(mesh[-1], jnp.uint32))
+    flat = jax.jit(lambda points: jax.lax.map(one, points, batch_size=min(batch, len(mesh[-1]))))(points)
+    return jax.tree.map(lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), flat)
+
+
+def late_return(metrics, share=0.2):
+    """Mean return of the episodes that ended in the last part of a run: float32 [], pure."""
+    late = metrics.episodes * (metrics.frames > (1 - share) * metrics.frames[-1])
+    return jnp.where(late > 0, metrics.episode_return * late, 0.0).sum() / late.sum()
+
+
+def interval(values, statistic=interquartile_mean):
+    """``(middle, low, high)`` of a statistic of ``values [..., seeds]`` with its bootstrap 95 % percentile interval."""
+    found = scipy.stats.bootstrap(
+        (np.asarray(values, np.float64),),
+        statistic,
+        method="percentile",
+        n_resamples=5000,
+        axis=-1,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return statistic(values, axis=-1), found.confidence_interval.low, found.confidence_interval.high
+
+
+def difference(a, b, statistic=interquartile_mean):
+    """``(middle, low, high)`` of statistic(a) - statistic(b), seeds resampled independently in each arm."""
+    rng = np.random.default_rng(0)
+
+    def resample(values):
+        return statistic(values[rng.integers(len(values), size=(5000, len(values)))], axis=-1)
+
+    low, high = np.percentile(resample(np.asarray(a)) - resample(np.asarray(b)), [2.5, 97.5])
+    return float(statistic(a) - statistic(b)), float(low), float(high)
+
+
+def best_rate(returns, axis=-2):
+    """Index along ``axis`` (learning rates) of the best interquartile mean over the last axis (seeds)."""
+    return np.argmax(interquartile_mean(returns, axis=-1), axis=axis + 1 if axis < -1 else axis)
+
+
+def panels(count=1, width=5.2, height=3.8):
+    """A `Figure` and its axes, without clutter."""
+    figure = Figure(figsize=(width * count, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    for one in axes:
+        one.grid(alpha=0.3)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes)
+
+
+def report(
+    number: int,
+    name: str,
+    claim: str,
+    verdict: str,
+    sentence: str,
+    table: str,
+    figure: Figure,
+    data: Mapping[str, Any],
+    sizes: Sizes | None = None,
+    script: str = "",
+):
+    """Write ``results/claims/NN_name.json``, ``.md`` and ``.png``, and print table and verdict.
+
+    Args:
+        number: of the experiment.
+        name: of the files.
+        claim: one sentence, as a tutorial would have it.
+        verdict: "confirmed", "refuted" or "not decided".
+        sentence: why, with figures and intervals.
+        table: Markdown, with what a reader needs to understand it.
+        figure: to save.
+        data: everything measured, for the JSON.
+        sizes: seeds and frames, where runs were trained.
+        script: the module's name, if it is not ``name``.
+    """
+    if verdict not in ("confirmed", "refuted", "not decided"):
+        raise ValueError(verdict)
+    FOLDER.mkdir(exist_ok=True)
+    stem = f"{number:02d}_{name}"
+    about = {"number": number, "script": script or name, "claim": claim, "verdict": verdict, "sentence": sentence}
+    about |= {"seeds": list(range(sizes.seeds)), "frames": sizes.frames} if sizes else {}
+    text = f"**{claim}**\n\n{table}\n{verdict.capitalize()}: {sentence}\n"
+    save(f"claims/{stem}", about | jax.tree.map(_plain, dict(data)), text)
+    figure.savefig(FOLDER / f"{stem}.png", dpi=120)
+    print(f"{number}. {verdict}: {sentence}")
+
+
+def _plain(value):
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | jax.Array) else value

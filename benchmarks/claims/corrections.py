@@ -1,0 +1,79 @@
+"""Experiment 4: what corrections of stale gradients are worth, at each delay."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.claims import staleness
+from benchmarks.claims.common import COLORS, best_rate, difference, interval, late_return, main, panels, report, sweep
+from benchmarks.record import markdown_table
+from purejaxrl_a3c import make_train
+
+DELAYS = (0, 3, 15, 63)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+ARMS = {
+    "none": "nothing",
+    "staleness": "step / delay",
+    "delay": "delay compensation",
+    "adaptive_delay": "adaptive delay compensation",
+}
+STRENGTHS = {"adaptive_delay": 2.0}  # lambda_0 in Zheng et al. 2017; 0.04 for the constant one
+
+
+def measure(sizes):
+    """Return against the delay under each correction, the learning rate swept for each delay and correction."""
+    returns = []
+    for correction in ARMS:
+
+        def run(key, lag, learning_rate, correction=correction):
+            config = staleness.config(sizes, learning_rate, lag, correction=correction)
+            config = replace(config, correction_strength=STRENGTHS.get(correction, 0.04))
+            return late_return(make_train(config)(key).metrics)
+
+        returns.append(sweep(run, {"lag": DELAYS, "learning_rate": RATES}, sizes.seeds))
+    all_returns = np.stack(returns)  # [arms, delays, rates, seeds]
+    best = best_rate(all_returns)
+    swept = np.take_along_axis(all_returns, best[..., None, None], -2)[..., 0, :]
+
+    figure, (axes,) = panels(width=6.4)
+    rows: list[list[str]] = []
+    for color, label, values, rates in zip(COLORS, ARMS.values(), swept, np.array(RATES)[best], strict=False):
+        middle, low, high = interval(values)
+        at = np.arange(len(DELAYS)) + 0.05 * len(rows)
+        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=2)
+        cells = zip(middle, low, high, rates, strict=True)
+        rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
+    axes.set(xticks=range(len(DELAYS)), xticklabels=DELAYS, xlabel="delay of every gradient, updates")
+    axes.set(ylabel="CartPole-v1, return late in training", title="each at its own best learning rate")
+    axes.legend(frameon=False)
+    table = (
+        "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
+        + markdown_table(["correction", *(f"delay {delay}" for delay in DELAYS)], rows)
+    )
+    gains = {
+        label: [difference(values[i], swept[0, i]) for i in range(len(DELAYS))]
+        for label, values in zip(list(ARMS.values())[1:], swept[1:], strict=True)
+    }
+    late = {label: gain[-1] for label, gain in gains.items()}
+    helps = [label for label, (_, low, _) in late.items() if low > 0]
+    harms = [label for label, (_, _, high) in late.items() if high < 0]
+    verdict = "confirmed" if helps else "refuted" if len(harms) == len(late) else "not decided"
+    changes = ", ".join("{} {:+.0f} ({:.0f} to {:.0f})".format(label, *gain) for label, gain in late.items())
+    small = ", ".join("{} {:+.0f} ({:.0f} to {:.0f})".format(label, *gain[1]) for label, gain in gains.items())
+    report(
+        4,
+        "corrections",
+        "Correcting stale gradients recovers what a long delay costs.",
+        verdict,
+        f"against doing nothing, each at its best rate, at delay {DELAYS[-1]}: {changes}; "
+        f"at delay {DELAYS[1]}: {small}. "
+        "V-trace is to be added when there is IMPALA.",
+        table,
+        figure,
+        {"delays": DELAYS, "rates": RATES, "arms": list(ARMS), "returns": all_returns},
+        sizes,
+    )
+
+
+if __name__ == "__main__":
+    main(measure)

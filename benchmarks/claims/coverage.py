@@ -1,0 +1,152 @@
+"""Experiment 6: how many states A2C visits, at a fixed number of updates and at a fixed number of frames.
+
+FourRooms has 104 cells, from a fixed start; DeepSea of size 8 has 36, of which the far corner takes 7 right moves in
+succession, one random episode in 128. In DeepSea of size 20 it takes 19, one random episode in 524,288.
+"""
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments.bsuite.deep_sea import DeepSea
+
+from benchmarks.claims.common import COLORS, difference, interval, main, panels, report
+from benchmarks.record import markdown_table
+from purejaxrl_a3c import a2c, envs, networks, objectives, optimizers, updates
+from purejaxrl_a3c.actor_critic import actor_critic
+
+ENVS = (1, 4, 16, 64)
+UPDATES = 16
+ROLLOUT = 5  # steps
+FRAMES = UPDATES * ROLLOUT * max(ENVS)  # so that all can be compared at UPDATES and at FRAMES
+
+gymnax.register("DeepSea20", lambda: DeepSea(size=20))
+FOUR_ROOMS, DEEP_SEA, DEEPER_SEA = "FourRooms-misc", "DeepSea-bsuite", "DeepSea20"
+CELLS = {FOUR_ROOMS: 13 * 13, DEEP_SEA: 8 * 8, DEEPER_SEA: 20 * 20}  # of the map
+REACHABLE = {FOUR_ROOMS: 104, DEEP_SEA: 36, DEEPER_SEA: 210}  # neither walls nor above DeepSea's diagonal
+
+
+def remember_visits(env, env_id):
+    """Keep which cells a copy has visited, bool [cells], beside its state: ``(state, visited)``."""
+
+    def cell(obs):
+        # DeepSea shows a map with a one at the diver, and an empty one at the bottom: that counts as the first cell.
+        return 13 * obs[0] + obs[1] if env_id == FOUR_ROOMS else jnp.argmax(obs)
+
+    def reset(key):
+        state, obs = env.reset(key)
+        return (state, jnp.zeros(CELLS[env_id], bool).at[cell(obs)].set(True)), obs
+
+    def step(keys, state, action):
+        inner, visited = state
+        inner, timestep = env.step(keys, inner, action)
+        return (inner, visited.at[cell(timestep.final_obs)].set(True)), timestep
+
+    return env._replace(reset=reset, step=step)
+
+
+def visits(env_id, num_envs, seeds):
+    """Which cells any copy has visited after every update, bool [seeds, updates, cells]."""
+    config = a2c.Config(
+        env_id=env_id,
+        num_envs=num_envs,
+        rollout_length=ROLLOUT,
+        hidden_sizes=(32,),
+        anneal_learning_rate=False,  # otherwise an update's size would depend on how many are to come
+    )
+    env = remember_visits(envs.make(config), env_id)
+    network = networks.make(config, env)
+    num_updates = FRAMES // (num_envs * ROLLOUT)
+    algorithm = actor_critic(
+        env,
+        network,
+        objectives.policy_gradient(network, config),
+        updates.synchronous(optimizers.shared_rmsprop(config, num_updates)),
+        num_workers=1,
+        envs_per_worker=num_envs,
+        rollout_length=ROLLOUT,
+    )
+
+    def run(key):
+        def iterate(state, _):
+            state, _ = algorithm.step(jax.random.fold_in(key, state.iteration), state)
+            return state, state.position.env[1].any((0, 1))
+
+        return jax.lax.scan(iterate, algorithm.init(key), length=num_updates)[1]
+
+    # These runs are so short that compiling them takes longer.
+    program = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": "1"})
+    return np.asarray(program(jax.vmap(jax.random.key)(np.arange(seeds))))
+
+
+def measure(sizes):
+    """Distinct states visited by A2C with 1 to 64 environments."""
+    seen = {env_id: [visits(env_id, n, sizes.seeds) for n in ENVS] for env_id in (FOUR_ROOMS, DEEP_SEA)}
+    deeper = visits(DEEPER_SEA, max(ENVS), sizes.seeds)
+    counts = {env_id: [x.sum(-1) for x in runs] for env_id, runs in seen.items()}  # [envs] of [seeds, updates]
+
+    figure, axes = panels(2)
+    for env_id, line in ((FOUR_ROOMS, "-"), (DEEP_SEA, ":")):
+        for color, n, count in zip(COLORS, ENVS, counts[env_id], strict=False):
+            middle, low, high = interval(100 / REACHABLE[env_id] * count.T)
+            done = np.arange(1, len(middle) + 1)
+            for one, x in zip(axes, (done, done * n * ROLLOUT), strict=True):
+                one.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
+                label = f"{n} environment{'s' * (n > 1)}" if env_id == FOUR_ROOMS else None
+                one.plot(x, middle, line, color=color, label=label)
+    axes[0].axvline(UPDATES, color="0.5", lw=1)
+    axes[0].plot([], [], "k-", label="FourRooms")
+    axes[0].plot([], [], "k:", label="DeepSea, size 8")
+    axes[0].legend(frameon=False, loc="lower right")
+    axes[0].set(xlabel="updates", title="after the same number of updates")
+    axes[1].set(xlabel="frames, over all environments", title="after the same number of frames")
+    for one in axes:
+        one.set(xscale="log", ylim=(0, 103), ylabel="states visited, % of those there are")
+
+    at = {  # [comparison][env_id]: [envs, seeds]
+        "updates": {env_id: np.stack([x[:, UPDATES - 1] for x in counts[env_id]]) for env_id in counts},
+        "frames": {env_id: np.stack([x[:, -1] for x in counts[env_id]]) for env_id in counts},
+    }
+    text = "{:.0f} ({:.0f} to {:.0f})"
+    rows = [
+        [
+            n,
+            *(text.format(*interval(at[fixed][env_id][i])) for env_id in counts for fixed in at),
+            f"{seen[DEEP_SEA][i][:, -1, -1].sum()} of {sizes.seeds}",
+        ]
+        for i, n in enumerate(ENVS)
+    ]
+    lengths = {"updates": UPDATES, "frames": FRAMES}
+    names = {FOUR_ROOMS: "FourRooms", DEEP_SEA: "DeepSea"}
+    header = ["environments", *(f"{names[e]}, {lengths[fixed]} {fixed}" for e in counts for fixed in at)]
+    table = (
+        f"States visited, of {REACHABLE[FOUR_ROOMS]} in FourRooms and {REACHABLE[DEEP_SEA]} in DeepSea "
+        "(interquartile mean over seeds, 95 % interval).\n\n"
+        + markdown_table([*header, f"seeds that saw DeepSea's far corner in {FRAMES} frames"], rows)
+    )
+    gains = {fixed: {e: difference(x[-1], x[0]) for e, x in at[fixed].items()} for fixed in at}
+    wider = all(low > 0 for _, low, _ in gains["updates"].values())
+    narrower = any(high < 0 for _, _, high in gains["updates"].values())
+    said = {
+        fixed: " and ".join(f"{'{:+.0f} ({:+.0f} to {:+.0f})'.format(*g)} in {names[e]}" for e, g in by.items())
+        for fixed, by in gains.items()
+    }
+    report(
+        6,
+        "coverage",
+        "Parallel environments widen state coverage.",
+        "confirmed" if wider else "refuted" if narrower else "not decided",
+        f"after {UPDATES} updates {max(ENVS)} environments have visited more states than one by {said['updates']}; "
+        f"after {FRAMES} frames, which are {FRAMES // ROLLOUT} updates of one environment, by {said['frames']}. The "
+        f"far corner of DeepSea is seen by {rows[0][-1]} seeds with one environment and by {rows[-1][-1]} with "
+        f"{max(ENVS)} at size 8, where random moves find it; at size 20 by {deeper[:, -1, -1].sum()} of {sizes.seeds} "
+        f"with {max(ENVS)}.",
+        table,
+        figure,
+        {"environments": ENVS, "visited": {fixed: dict(x) for fixed, x in at.items()}, "reachable": REACHABLE},
+        sizes._replace(frames=FRAMES),
+    )
+
+
+if __name__ == "__main__":
+    main(measure)

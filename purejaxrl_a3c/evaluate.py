@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, rollout
+from purejaxrl_a3c import checks, envs, rollout
 
 
 def evaluate(config, state, key, episodes=128, deterministic=False):
@@ -30,11 +31,10 @@ def evaluate(config, state, key, episodes=128, deterministic=False):
         InputError: if ``episodes`` is not an int of at least 1.
     """
     checks.check_count("episodes", episodes)
-    of_the_env = [*config.env_params.values(), *vars(config.wrappers).values()]
+    config = _without_learning(config)
     # A config with arrays in it is no key of a cache: then the caller's `jit`, if any, is the only one.
-    is_static = not any(isinstance(value, jax.Array) for value in of_the_env)
-    run = _evaluate_cached if is_static else _evaluate
-    return run(_with_default_floats(config), state, key, episodes, deterministic)
+    run = _evaluate if _has_arrays(config) else _evaluate_cached
+    return run(config, state, key, episodes, deterministic)
 
 
 def _evaluate(config, state, key, episodes, deterministic):
@@ -77,7 +77,19 @@ def run_episodes(algorithm, state, key, episodes, deterministic):
     return returns, lengths
 
 
-def _with_default_floats(config):
-    """The config without its floats, which matter to learning only: they may be arrays, and one program serves all."""
-    floats = {field.name: field.default for field in dataclasses.fields(config) if field.type is float}
-    return dataclasses.replace(config, **floats)
+def _without_learning(config):
+    """The config without what matters to learning only, which may be arrays: one program serves all."""
+    changes = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type in (float, tuple[float, ...]):
+            changes[field.name] = field.default
+        elif dataclasses.is_dataclass(value) and not isinstance(value, envs.Wrappers | nn.Module):
+            changes[field.name] = _without_learning(value)
+    return dataclasses.replace(config, **changes)
+
+
+def _has_arrays(config):
+    values = (config if isinstance(config, dict) else vars(config)).values()
+    nested = [value for value in values if isinstance(value, dict) or dataclasses.is_dataclass(value)]
+    return any(isinstance(value, jax.Array) for value in values) or any(map(_has_arrays, nested))

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl_a3c import a3c, envs, make_train, networks, updates
+from purejaxrl_a3c import a3c, envs, evaluate, make_train, networks, updates
 from purejaxrl_a3c.actor_critic import actor_critic
 from purejaxrl_a3c.types import Env, Objective, TimeStep
 from purejaxrl_a3c.updates import Asynchrony, Service
@@ -100,7 +100,8 @@ def test_lag_and_service_floats_can_be_mapped_over():
         config = replace(CONFIG, num_workers=1, total_frames=B * T * 30, asynchrony=settings)
         return make_train(config)(KEY).metrics
 
-    metrics = jax.jit(jax.vmap(staleness))(jnp.array([0.0, 3.0, 7.0]))
+    lags = jnp.array([0.0, 3.0, 7.0])
+    metrics = jax.jit(jax.vmap(staleness))(lags)
     np.testing.assert_array_equal(metrics.staleness_mean[:, -1], [0, 3, 7])
     np.testing.assert_array_equal(metrics.staleness_mean[2, :9], [0, 1, 2, 3, 4, 5, 6, 7, 7])
 
@@ -110,3 +111,14 @@ def test_lag_and_service_floats_can_be_mapped_over():
 
     narrow, wide = jax.jit(jax.vmap(spread))(jnp.array([0.05, 1.5]))
     assert narrow + 2 < wide
+
+
+def test_evaluation_maps_over_what_is_traced_in_a_schedule():
+    def evaluated(lag):
+        settings = Asynchrony(reads="lagged", lag=lag, max_lag=7, service=Service(slowness=(lag + 1,) * W))
+        config = replace(CONFIG, asynchrony=settings)
+        return evaluate(config, config.build().init(KEY), KEY, episodes=3)
+
+    returns = jax.vmap(evaluated)(jnp.array([0.0, 3.0]))
+    assert returns.shape == (2, 3)
+    np.testing.assert_array_equal(returns[0], returns[1])

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, envs, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train
 from purejaxrl_a3c.cli import Options, main, parse
 from purejaxrl_a3c.types import Metrics
+from purejaxrl_a3c.updates import Asynchrony, Service
 
 QUICK = [
     "--env-id",
@@ -67,6 +68,17 @@ def test_every_field_is_a_flag():
     )
     assert (options.seed, str(options.out)) == (3, "runs/acrobot")
     assert parse(["train", "--num-workers", "3"])[1] == a3c.Config(num_workers=3)
+    command = "train --schedule clock --service-law exponential --slowness 1 2.5 --max-lead 2 --reads lagged --lag 3"
+    assert parse([*command.split(), "--momentum", "-0.5"])[1] == a3c.Config(
+        asynchrony=Asynchrony(
+            "clock", Service("exponential", slowness=(1.0, 2.5)), max_lead=2, reads="lagged", lag=3.0
+        ),
+        momentum=-0.5,
+    )
+    command = "train averaging --every 4 --mix ring --num-workers 3 --num-envs 2 --gamma 0.9"
+    assert parse(command.split())[1] == averaging.Config(
+        worker=dataclasses.replace(averaging.Config().worker, num_envs=2, gamma=0.9), num_workers=3, every=4, mix="ring"
+    )
     command = "train --torso minatar --core lstm --num-cells 32 --layer-norm --sticky-actions 0.1 --observe 0 2"
     assert parse([*command.split(), "--env-params", "gravity", "5", "masspole", "0.2"])[1] == a3c.Config(
         torso="minatar",

@@ -98,7 +98,7 @@ def measure(sizes):
     table = (
         f"CartPole-v1: time until the running mean of the return is {SCORE}, in mean service times of one rollout of "
         f"{ROLLOUT} frames (geometric interquartile mean over {sizes.seeds} seeds, 95 % interval), at the best of "
-        f"three rates. A run that does not get there within {FRAMES} frames counts as what one worker takes for them.\n\n"
+        f"three rates. A run that does not get there in {FRAMES} frames counts as what one worker takes for them.\n\n"
     ) + markdown_table(["method", "workers", "time", "speed-up", "rate", "seeds that got there"], rows)
 
     figure, (axis,) = panels(1, width=6.2, height=4.6)

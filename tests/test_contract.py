@@ -215,14 +215,14 @@ def test_a_step_is_traced_once(config):
     assert len(traces) == 1
 
 
-def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config):
+def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config, result):
     def peak(iterations):
         longer = changed(config, total_frames=getattr(config, "worker", config).total_frames // 12 * iterations)
         memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
-    scalars = 4 * len(make_train(config)(KEY).metrics)
+    scalars = 4 * len(result.metrics)
     growth = (peak(10_000) - peak(1_000)) / 9_000
     assert growth <= 2 * scalars
 

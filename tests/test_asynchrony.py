@@ -114,11 +114,10 @@ def test_lag_and_service_floats_can_be_mapped_over():
 
 
 def test_evaluation_maps_over_what_is_traced_in_a_schedule():
-    def evaluated(lag):
-        settings = Asynchrony(reads="lagged", lag=lag, max_lag=7, service=Service(slowness=(lag + 1,) * W))
-        config = replace(CONFIG, asynchrony=settings)
-        return evaluate(config, config.build().init(KEY), KEY, episodes=3)
+    def evaluated(slow):
+        config = replace(CONFIG, asynchrony=Asynchrony("clock", Service(slowness=(slow,) * W)))
+        return evaluate(config, CONFIG.build().init(KEY), KEY, episodes=3)
 
-    returns = jax.vmap(evaluated)(jnp.array([0.0, 3.0]))
+    returns = jax.vmap(evaluated)(jnp.array([1.0, 3.0]))
     assert returns.shape == (2, 3)
     np.testing.assert_array_equal(returns[0], returns[1])

@@ -79,6 +79,23 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             )
         },
     },
+    # Needs the extra "brax". Without a learning rate the policy stays what it was at the start.
+    "brax": {
+        "brax/inverted_pendulum": {
+            label: a2c.Config(
+                env_id="brax/inverted_pendulum",
+                num_envs=64,
+                rollout_length=10,
+                total_frames=300_000,
+                learning_rate=rate,
+                lambda_=0.95,
+                entropy_coefficient=0.0,
+                initial_scale=0.5,
+                wrappers=NORMALIZED,
+            )
+            for label, rate in (("A2C", 1e-3), ("A2C at rate 0", 0.0))
+        }
+    },
     # gymnax's rules: no sticky actions, episodes of at most 1000 frames (Freeway: 2500).
     "minatar": {
         f"{game}-MinAtar": _minatar(env_id=f"{game}-MinAtar", total_frames=frames)

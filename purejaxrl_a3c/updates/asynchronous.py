@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates import clock as clocks
+from purejaxrl_a3c.updates.gradient import gradient_at
 
 ORDERS: dict[str, Callable] = {
     "random": lambda key, num_workers: jax.random.permutation(key, num_workers),
@@ -133,8 +134,9 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
         return learner._replace(clock=clock), turn
 
     def update(key, learner, objective, trajectories, turn=None):
-        gradients, metrics = jax.vmap(_gradient_at, (None, 0, 0))(objective, actor(learner, turn), trajectories)
+        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, actor(learner, turn), trajectories)
         # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
+        gradients = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         params, unravel = ravel_pytree(learner.params)
         if turn is None:
             workers = lane = ORDERS[asynchrony.schedule](key, num_workers)
@@ -193,13 +195,6 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
     return UpdateRule(init, actor, update)
 
 
-def _gradient_at(objective, params, trajectories):
-    batch = objective.prepare(params, trajectories)
-    gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
-    gradient, _ = ravel_pytree(gradient)
-    return gradient, metrics | {"gradient_norm": optax.tree.norm(gradient)}
-
-
 class _Pulled(NamedTuple):
     snapshots: jax.Array  # [W, P]
     version: jax.Array  # int32 [W]
@@ -209,11 +204,9 @@ def _pull(key, asynchrony, recent, version, unravel):
     """What a worker sees that pulls when ``version [W]`` is the newest."""
     key = jax.random.fold_in(key, 1)
     w, (rows, p) = version.shape[0], recent.shape
-    if asynchrony.reads == "lagged":
+    if asynchrony.reads in ("newest", "lagged"):  # the newest are 0 pushes late
         lag = jnp.clip(jnp.round(asynchrony.lag).astype(jnp.int32), 0, asynchrony.max_lag)
         version = jnp.maximum(version - lag, 0)
-        return _Pulled(recent[version % rows], version)
-    if asynchrony.reads == "newest":
         return _Pulled(recent[version % rows], version)
     if asynchrony.reads == "torn_elements":
         age = jax.random.randint(key, (w, p), 0, asynchrony.max_lag + 1)

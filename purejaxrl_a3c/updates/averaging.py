@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c.types import Params, UpdateRule
+from purejaxrl_a3c.updates.gradient import gradient_at
 
 
 class Learner(NamedTuple):
@@ -94,10 +95,8 @@ def averaging(optimizer, num_workers, every=1, mix=None):
         return learner.workers
 
     def update_one(objective, params, opt_state, trajectories):
-        batch = objective.prepare(params, trajectories)
-        gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
+        gradient, metrics = gradient_at(objective, params, trajectories)
         step, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics |= {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}
         return optax.apply_updates(params, step), opt_state, metrics
 
     def update(key, learner, objective, trajectories):

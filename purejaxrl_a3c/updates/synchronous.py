@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c.types import Params, UpdateRule
+from purejaxrl_a3c.updates.gradient import gradient_at
 
 
 class Learner(NamedTuple):
@@ -37,10 +37,8 @@ def synchronous(optimizer):
         del key, turn
         params, opt_state = learner
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
-        batch = objective.prepare(params, environments)
-        gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
+        gradient, metrics = gradient_at(objective, params, environments)
         step, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics |= {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}
         return Learner(optax.apply_updates(params, step), opt_state), jax.tree.map(lambda x: x[None], metrics)
 
     return UpdateRule(init, actor, update)

@@ -30,8 +30,9 @@ def build(
     envs_per_worker,
     updates_per_iteration=1,
     weights_per_worker=False,
+    make_optimizer=optimizers.shared_rmsprop,
 ):
-    """The algorithm that a config describes, with RMSProp.
+    """The algorithm that a config describes.
 
     Args:
         config: the ``Config`` of an algorithm.
@@ -41,6 +42,7 @@ def build(
         envs_per_worker: ``B``.
         updates_per_iteration: how often the learning rate's schedule advances in an iteration.
         weights_per_worker: whether every worker acts with parameters of its own.
+        make_optimizer: (config, num_updates) -> optax transformation.
 
     Returns:
         An `Algorithm`.
@@ -53,7 +55,7 @@ def build(
     iterations = checks.count_iterations(config.total_frames, frames_per_iteration)
     env = envs.make(config)
     network = networks.make(config, env, weights_per_worker=weights_per_worker)
-    optimizer = optimizers.shared_rmsprop(config, num_updates=iterations * updates_per_iteration)
+    optimizer = make_optimizer(config, num_updates=iterations * updates_per_iteration)
     return actor_critic(
         env,
         network,

@@ -10,14 +10,25 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-_ABOVE_ZERO = ("initial_scale", "max_gradient_norm", "rmsprop_epsilon", "service_cv", "slowness")
+_ABOVE_ZERO = (
+    "adam_epsilon",
+    "clip_range",
+    "initial_scale",
+    "kl_target",
+    "max_gradient_norm",
+    "rmsprop_epsilon",
+    "service_cv",
+    "slowness",
+)
 _AT_LEAST_ZERO = (
     "clip_rewards",
     "correction_strength",
     "entropy_coefficient",
+    "kl_coefficient",
     "lag",
     "learning_rate",
     "outer_learning_rate",
+    "stop_kl",
     "value_coefficient",
 )
 _BETWEEN_0_AND_1 = ("gamma", "lambda_", "outer_momentum", "rmsprop_decay", "sticky_actions")
@@ -89,6 +100,16 @@ def check_fields(config, choices):
                 reject(field.name, value, "a dict of numbers by name")
             for name, number in value.items():
                 _check_float(f"env_params {name}", number)
+
+
+def check_divides(field, value, name, number):
+    """Check that ``value`` divides ``number``, which is called ``name``.
+
+    Raises:
+        InputError: naming the field.
+    """
+    if number % value:
+        reject(field, value, f"a divisor of {number}, {name}")
 
 
 def check_known(env_id, name, known):

@@ -1,10 +1,26 @@
-"""What to minimise. Each function returns an `Objective` over the trajectories of ``B`` environments."""
+"""What to minimise. Each function returns an `Objective` over the trajectories of ``B`` environments.
+
+Their last argument, ``make_credit``, says which rewards count and how: `extrinsic`, or what a bonus makes of it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import returns
-from purejaxrl_a3c.types import Objective
+from purejaxrl_a3c.types import Objective, Targets
+
+
+class Credit(NamedTuple):
+    """How the rewards of one trajectory become targets, by any estimator of `returns`."""
+
+    bootstrap: Callable[..., Any]
+    """(params, trajectory) -> the values that ``targets`` needs and the block does not hold."""
+    targets: Callable[..., Targets]
+    """(estimate, value [T], bootstrap, trajectory) -> `Targets`; ``estimate`` takes the arguments that all functions
+    of `returns` share, by name."""
 
 
 def bootstrap_values(network, params, trajectory):
@@ -35,7 +51,34 @@ def successor_values(value, bootstrap, last):
     return jnp.where(inside, jnp.roll(value, -1), bootstrap)
 
 
-def policy_gradient(network, config):
+def extrinsic(network, config):
+    """Credit for the environment's rewards, which end with the episode.
+
+    Args:
+        network: the `Network`.
+        config: any object with ``gamma``, the discount factor a step.
+
+    Returns:
+        A `Credit`.
+    """
+
+    def bootstrap(params, trajectory):
+        return bootstrap_values(network, params, trajectory)
+
+    def targets(estimate, value, bootstrap, trajectory):
+        last = trajectory.terminated | trajectory.truncated
+        return estimate(
+            value=value,
+            next_value=successor_values(value, bootstrap, last),
+            reward=trajectory.reward,
+            discount=config.gamma * (1.0 - trajectory.terminated),
+            last=last,
+        )
+
+    return Credit(bootstrap, targets)
+
+
+def policy_gradient(network, config, make_credit=extrinsic):
     """The advantage actor-critic loss (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
 
     ``mean over steps of: - log pi(a|s) A - entropy_coefficient H + value_coefficient (V - R)^2``
@@ -49,27 +92,21 @@ def policy_gradient(network, config):
         config: any object with ``gamma``, the discount factor a step; ``lambda_``, the trace decay of the advantages,
             of which 1 gives the paper's n-step return; ``entropy_coefficient``, the weight of the entropy in nats; and
             ``value_coefficient``, the weight of the squared error of the value.
+        make_credit: (network, config) -> `Credit`.
     """
+    credit = make_credit(network, config)
 
     def prepare(params, trajectories):
-        def bootstrap(trajectory):
-            return bootstrap_values(network, params, trajectory)
+        return trajectories, jax.vmap(lambda trajectory: credit.bootstrap(params, trajectory))(trajectories)
 
-        return trajectories, jax.vmap(bootstrap)(trajectories)
+    def estimate(**block):
+        return returns.gae(**block, lambda_=config.lambda_)
 
     def terms_of_one(outputs, trajectory, bootstrap):
-        last = trajectory.terminated | trajectory.truncated
-        targets = returns.gae(
-            value=outputs.value,
-            next_value=successor_values(outputs.value, bootstrap, last),
-            reward=trajectory.reward,
-            discount=config.gamma * (1.0 - trajectory.terminated),
-            last=last,
-            lambda_=config.lambda_,
-        )
+        targets = credit.targets(estimate, outputs.value, bootstrap, trajectory)
         return {
             "policy_loss": -outputs.policy.log_prob(trajectory.action) * targets.advantage,
-            "value_loss": jnp.square(outputs.value - targets.value),
+            "value_loss": sum_of_values(jnp.square(outputs.value - targets.value), trajectory.reward),
             "entropy": outputs.policy.entropy(),
             "value_mean": outputs.value,
         }
@@ -79,11 +116,20 @@ def policy_gradient(network, config):
         _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
         terms = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
         terms = {name: term.mean() for name, term in terms.items()}
-        total = (
-            terms["policy_loss"]
-            + config.value_coefficient * terms["value_loss"]
-            - config.entropy_coefficient * terms["entropy"]
-        )
-        return total, terms
+        return weighted(terms, config), terms
 
     return Objective(prepare, loss)
+
+
+def sum_of_values(error, like):
+    """Where observations have several values, ``error [..., values]``, their sum, of the shape of ``like [...]``."""
+    return error if error.ndim == like.ndim else error.sum(-1)
+
+
+def weighted(terms, config):
+    """The loss: means ``policy_loss``, ``value_loss`` and ``entropy`` with the weights of ``config``."""
+    return (
+        terms["policy_loss"]
+        + config.value_coefficient * terms["value_loss"]
+        - config.entropy_coefficient * terms["entropy"]
+    )

@@ -21,14 +21,33 @@ def shared_rmsprop(config, num_updates):
     Returns:
         An optax transformation.
     """
-    rate = config.learning_rate
-    if config.anneal_learning_rate:
-        rate = optax.linear_schedule(rate, 0.0, num_updates)
     return optax.chain(
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
-        optax.scale_by_learning_rate(rate),
+        optax.scale_by_learning_rate(_rate(config, num_updates)),
     )
+
+
+def adam(config, num_updates):
+    """Adam behind a global-norm clip, as PPO uses it (details 3, 4 and 11 of Huang et al. 2022).
+
+    Args:
+        config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm`` and ``adam_epsilon``.
+        num_updates: as of `shared_rmsprop`.
+
+    Returns:
+        An optax transformation.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.scale_by_adam(eps=config.adam_epsilon),
+        optax.scale_by_learning_rate(_rate(config, num_updates)),
+    )
+
+
+def _rate(config, num_updates):
+    rate = config.learning_rate
+    return optax.linear_schedule(rate, 0.0, num_updates) if config.anneal_learning_rate else rate
 
 
 def with_momentum(optimizer, momentum):

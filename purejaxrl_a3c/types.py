@@ -11,6 +11,7 @@ Shape letters, used in every docstring of the package:
 ``D``  numbers in a continuous action
 ``F``  features: numbers in a layer's output
 ``K``  choices in a multi-discrete action
+``M``  pieces of the rollouts of an iteration, which minibatches do not cut
 ``P``  parameters of a network, raveled into one vector
 ``I``  iterations: one rollout of every environment and the learning from it
 ``N``  episodes of an evaluation
@@ -116,8 +117,8 @@ class Objective(NamedTuple):
 
     prepare: Callable[[Params, Trajectory], Any]
     """(params, trajectories [B, T]) -> batch: computed once a rollout, without gradients."""
-    loss: Callable[[Params, Any], tuple[jax.Array, dict[str, jax.Array]]]
-    """(params, batch) -> (scalar, named scalars to report)."""
+    loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+    """(params, batch, *adapted) -> (scalar, named scalars to report); what is adapted, if anything, the rule keeps."""
 
 
 class UpdateRule(NamedTuple):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, make_train, updates
+from purejaxrl_a3c import a2c, a3c, averaging, envs, make_train, ppo, updates
 
 BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
@@ -139,6 +139,35 @@ def test_bad_settings_of_averaging(field, value, accepted):
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
         make_train(replace(averaging.Config(), **{field: value}))
     assert str(error.value).startswith(f"{field}: ")
+
+
+PPO: list[tuple[str, Any, str]] = [
+    ("policy_loss", "penalty", "one of clip, kl"),
+    ("passes", 0, "an int >= 1"),
+    ("minibatches", 0, "an int >= 1"),
+    ("minibatches", 7, "a divisor of 40, num_envs * rollout_length"),
+    ("clip_range", 0.0, "> 0"),
+    ("kl_coefficient", -1.0, ">= 0"),
+    ("kl_target", 0.0, "> 0"),
+    ("stop_kl", -0.1, ">= 0"),
+    ("clip_values", 0.2, "a bool"),
+    ("normalize_advantages", 1, "a bool"),
+    ("adam_epsilon", 0.0, "> 0"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "accepted"), PPO)
+def test_bad_settings_of_ppo(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(ppo.Config(num_envs=8, rollout_length=5), **{field: value}))
+    assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+def test_minibatches_of_a_recurrent_network_are_whole_environments():
+    config = ppo.Config(num_envs=8, rollout_length=5, minibatches=5)
+    config.build()
+    with pytest.raises(ValueError, match="minibatches: 5 is not accepted; it must be a divisor of 8, num_envs"):
+        replace(config, core="gru").build()
 
 
 BAD_WRAPPERS = [

@@ -9,7 +9,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train, ppo
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -54,6 +54,18 @@ CONFIGS: dict[str, Any] = {
     ),
     "averaging": averaging.Config(
         worker=a2c.Config(num_envs=2, **(SMALL | {"total_frames": 6 * 2 * 12})), num_workers=4, every=2
+    ),
+    "ppo": ppo.Config(num_envs=8, passes=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
+    "ppo_lstm_continuous": ppo.Config(
+        num_envs=8,
+        passes=2,
+        minibatches=2,
+        policy_loss="kl",
+        learning_rate=1e-2,
+        core="lstm",
+        num_cells=4,
+        wrappers=envs.Wrappers(time_limit=20),
+        **(SMALL | {"env_id": "Pendulum-v1"}),
     ),
 }
 KEY = jax.random.key(0)
@@ -126,6 +138,11 @@ def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
 
 
 FLOATS = {
+    "adam_epsilon": 1e-2,
+    "clip_range": 0.01,
+    "kl_coefficient": 30.0,
+    "kl_target": 1e-5,
+    "stop_kl": 1e-4,
     "correction_strength": 30.0,
     "momentum": 0.5,
     "outer_learning_rate": 0.5,
@@ -150,6 +167,8 @@ def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
         floats -= {"initial_scale"}
     if getattr(config, "correction", "none") == "none":
         floats -= {"correction_strength"}
+    if isinstance(config, ppo.Config):
+        floats -= {"kl_coefficient", "kl_target"} if config.policy_loss == "clip" else {"clip_range"}
 
     def run(changes):
         return make_train(changed(config, **changes))(KEY).metrics

@@ -10,6 +10,10 @@ def gradient_at(objective, params, trajectories):
 
     Staleness is 0 there: a rule that applies the gradient later has to count.
     """
-    batch = objective.prepare(params, trajectories)
-    gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch)
+    return gradient_of(objective, params, objective.prepare(params, trajectories))
+
+
+def gradient_of(objective, params, batch, *adapted):
+    """As `gradient_at`, over a batch that is prepared, or a part of it."""
+    gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch, *adapted)
     return gradient, metrics | {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}

@@ -12,7 +12,9 @@ import numpy as np
 
 _ABOVE_ZERO = (
     "adam_epsilon",
+    "clip_c",
     "clip_range",
+    "clip_rho",
     "initial_scale",
     "kl_target",
     "max_gradient_norm",

@@ -18,12 +18,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from purejaxrl_a3c import logging
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, ppo
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo
 from purejaxrl_a3c.checks import InputError, check_count, reject
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 
-ALGORITHMS = {"a3c": a3c.Config, "a2c": a2c.Config, "averaging": averaging.Config, "ppo": ppo.Config}
+ALGORITHMS = {
+    "a3c": a3c.Config,
+    "a2c": a2c.Config,
+    "averaging": averaging.Config,
+    "ppo": ppo.Config,
+    "impala": impala.Config,
+}
 _DEFAULT = "a3c"
 _INTERRUPTED = 130  # the exit status of a program ended by Ctrl-C
 

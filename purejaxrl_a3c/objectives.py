@@ -4,6 +4,7 @@ Their last argument, ``make_credit``, says which rewards count and how: `extrins
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -94,18 +95,27 @@ def policy_gradient(network, config, make_credit=extrinsic):
             ``value_coefficient``, the weight of the squared error of the value.
         make_credit: (network, config) -> `Credit`.
     """
+
+    def estimate(log_rho, **block):
+        del log_rho  # on-policy: 0
+        return returns.gae(**block, lambda_=config.lambda_)
+
+    return _actor_critic(network, config, make_credit, estimate, lambda log_prob: log_prob)
+
+
+def _actor_critic(network, config, make_credit, estimate, logarithm):
+    """As `policy_gradient`, with ``estimate(log_rho, **block)`` and ``logarithm(log_prob)`` for ``log pi(a|s)``."""
     credit = make_credit(network, config)
 
     def prepare(params, trajectories):
         return trajectories, jax.vmap(lambda trajectory: credit.bootstrap(params, trajectory))(trajectories)
 
-    def estimate(**block):
-        return returns.gae(**block, lambda_=config.lambda_)
-
     def terms_of_one(outputs, trajectory, bootstrap):
-        targets = credit.targets(estimate, outputs.value, bootstrap, trajectory)
+        log_prob = outputs.policy.log_prob(trajectory.action)
+        estimator = partial(estimate, jax.lax.stop_gradient(log_prob) - trajectory.log_prob)
+        targets = credit.targets(estimator, outputs.value, bootstrap, trajectory)
         return {
-            "policy_loss": -outputs.policy.log_prob(trajectory.action) * targets.advantage,
+            "policy_loss": -logarithm(log_prob) * targets.advantage,
             "value_loss": sum_of_values(jnp.square(outputs.value - targets.value), trajectory.reward),
             "entropy": outputs.policy.entropy(),
             "value_mean": outputs.value,
@@ -119,6 +129,56 @@ def policy_gradient(network, config, make_credit=extrinsic):
         return weighted(terms, config), terms
 
     return Objective(prepare, loss)
+
+
+def off_policy_gradient(network, config, make_credit=extrinsic):
+    """IMPALA's loss (Espeholt et al. 2018, arXiv 1802.01561, sections 4.1, 4.2 and 5.2.2), for stale trajectories.
+
+    As `policy_gradient`, at parameters that are newer than those that acted, with one of the paper's corrections:
+
+    - ``vtrace``: V-trace targets and advantages;
+    - ``one_step``: advantages times ``min(clip_rho, rho)``, uncorrected value targets: V-trace without traces;
+    - ``epsilon``: ``log(pi + 1e-6)`` instead of ``log pi``, which bounds its gradient; nothing is corrected;
+    - ``none``.
+
+    Without staleness, and with clips of at least 1, all but ``epsilon`` are `policy_gradient`.
+
+    Args:
+        network: the `Network`.
+        config: any object with what `policy_gradient` needs; ``off_policy``, the name of the correction; ``clip_rho``
+            and ``clip_c`` as in `returns.vtrace`.
+        make_credit: (network, config) -> `Credit`.
+    """
+
+    def vtrace(log_rho, **block):
+        clips = {"clip_rho": config.clip_rho, "clip_c": config.clip_c}
+        return returns.vtrace(**block, log_rho=log_rho, lambda_=config.lambda_, **clips)
+
+    def uncorrected(log_rho, **block):
+        del log_rho
+        return returns.gae(**block, lambda_=config.lambda_)
+
+    def one_step(log_rho, **block):
+        targets = uncorrected(log_rho, **block)
+        return targets._replace(advantage=jnp.minimum(config.clip_rho, jnp.exp(log_rho)) * targets.advantage)
+
+    def unchanged(log_prob):
+        return log_prob
+
+    def bounded(log_prob):
+        return jnp.logaddexp(log_prob, jnp.log(1e-6))
+
+    corrections = {
+        "vtrace": (vtrace, unchanged),
+        "one_step": (one_step, unchanged),
+        "epsilon": (uncorrected, bounded),
+        "none": (uncorrected, unchanged),
+    }
+    return _actor_critic(network, config, make_credit, *corrections[config.off_policy])
+
+
+OFF_POLICY = ("vtrace", "one_step", "epsilon", "none")
+"""The corrections of `off_policy_gradient`."""
 
 
 def sum_of_values(error, like):

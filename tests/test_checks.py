@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, make_train, ppo, updates
+from purejaxrl_a3c import a2c, a3c, averaging, envs, impala, make_train, ppo, updates
 
 BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
@@ -168,6 +168,22 @@ def test_minibatches_of_a_recurrent_network_are_whole_environments():
     config.build()
     with pytest.raises(ValueError, match="minibatches: 5 is not accepted; it must be a divisor of 8, num_envs"):
         replace(config, core="gru").build()
+
+
+IMPALA: list[tuple[str, Any, str]] = [
+    ("off_policy", "v-trace", "one of vtrace, one_step, epsilon, none"),
+    ("clip_rho", 0.0, "> 0"),
+    ("clip_c", -1.0, "> 0"),
+    ("asynchrony", None, "an Asynchrony"),
+    ("num_workers", 0, "an int >= 1"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "accepted"), IMPALA)
+def test_bad_settings_of_impala(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(impala.Config(), **{field: value}))
+    assert str(error.value).startswith(f"{field}: {value!r} ")
 
 
 BAD_WRAPPERS = [

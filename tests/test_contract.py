@@ -9,7 +9,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train, ppo
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -54,6 +54,14 @@ CONFIGS: dict[str, Any] = {
     ),
     "averaging": averaging.Config(
         worker=a2c.Config(num_envs=2, **(SMALL | {"total_frames": 6 * 2 * 12})), num_workers=4, every=2
+    ),
+    "impala": impala.Config(
+        num_workers=2,
+        envs_per_worker=4,
+        asynchrony=Asynchrony("round_robin", reads="lagged", lag=3.0, max_lag=4),
+        clip_rho=1.001,
+        learning_rate=1e-2,
+        **SMALL,
     ),
     "ppo": ppo.Config(num_envs=8, passes=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
     "ppo_lstm_continuous": ppo.Config(
@@ -139,7 +147,9 @@ def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
 
 FLOATS = {
     "adam_epsilon": 1e-2,
+    "clip_c": 0.9,
     "clip_range": 0.01,
+    "clip_rho": 0.9,
     "kl_coefficient": 30.0,
     "kl_target": 1e-5,
     "stop_kl": 1e-4,

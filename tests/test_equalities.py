@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, make_train
+from purejaxrl_a3c import a2c, a3c, impala, make_train, updates
 
 # The algorithms have defaults of their own; here they must agree in everything.
 SAME: dict[str, Any] = {
@@ -42,3 +42,28 @@ def test_a3c_with_more_workers_is_not():
     difference = np.abs(four.metrics.value_loss / lockstep.metrics.value_loss - 1)
     assert difference[0] < 1e-4
     assert difference[-1] > 1e-2
+
+
+@pytest.mark.parametrize("off_policy", ["vtrace", "one_step", "none"])
+def test_impala_without_a_lag_is_a2c(off_policy):
+    key = jax.random.key(0)
+    newest = updates.Asynchrony()  # with one worker: no lag
+    config = impala.Config(num_workers=1, envs_per_worker=4, asynchrony=newest, off_policy=off_policy, **SAME)
+    corrected = jax.jit(make_train(config))(key)
+    lockstep = jax.jit(make_train(a2c.Config(num_envs=4, **SAME)))(key)
+    for a, b in zip(corrected.metrics, lockstep.metrics, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_a_lagged_impala_learns_at_the_newest_parameters_and_a_lagged_a3c_at_those_that_acted():
+    late: dict[str, Any] = {"asynchrony": updates.Asynchrony(reads="lagged", lag=2.0, max_lag=2)}
+    shared: dict[str, Any] = {"num_workers": 1, "envs_per_worker": 4} | late | SAME
+
+    def losses(config):
+        metrics = jax.jit(make_train(config))(jax.random.key(0)).metrics
+        np.testing.assert_array_equal(metrics.staleness_max[2:], 2)
+        return metrics.value_loss
+
+    # The first two rounds act with the same parameters. Only the second learns at others.
+    difference = np.abs(losses(impala.Config(off_policy="none", **shared)) / losses(a3c.Config(**shared)) - 1)
+    assert difference[0] < 1e-5 < 1e-4 < difference[1]

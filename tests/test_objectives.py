@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,7 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import a2c, envs, networks, objectives, rollout
+from purejaxrl_a3c import a2c, envs, impala, networks, objectives, rollout
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
@@ -124,6 +126,80 @@ def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
     np.testing.assert_allclose(terms["value_mean"], value.mean(), rtol=1e-5)
     recombined = terms["policy_loss"] + VALUE * terms["value_loss"] - ENTROPY * terms["entropy"]
     np.testing.assert_allclose(recombined, loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize("off_policy", objectives.OFF_POLICY)
+def test_stale_trajectories_are_corrected_as_in_the_textbook(network, params, off_policy):
+    """The trajectories' probabilities are those of other parameters; both clips bind."""
+    settings = impala.Config(off_policy=off_policy, gamma=GAMMA, lambda_=LAMBDA, clip_rho=1.2, clip_c=0.9)
+    rows = trajectories(ENDS["many"])
+    older = params | {"policy_head": jax.tree.map(lambda x: -20.0 * x, params["policy_head"])}
+    log_prob_of = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))
+    log_prob = log_prob_of(network.unroll(older, (), rows.obs, rows.first)[1].policy, rows.action)
+    outputs = network.unroll(params, (), rows.obs, rows.first)[1]
+    log_rho = np.asarray(log_prob_of(outputs.policy, rows.action) - log_prob, float)
+    assert log_rho.min() < np.log(0.9) < np.log(1.2) < log_rho.max()
+    rows = rows._replace(log_prob=log_prob)
+
+    next_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
+    target, advantage = np.zeros((2, B, T), np.float32)
+    for b in range(B):
+        block = {
+            "value": np.asarray(outputs.value[b], float),
+            "next_value": np.asarray(next_value[b], float),
+            "reward": np.asarray(rows.reward[b], float),
+            "discount": GAMMA * (1.0 - np.asarray(rows.terminated[b])),
+            "last": np.asarray(rows.terminated[b] | rows.truncated[b], float),
+        }
+        clips = {"lambda_": LAMBDA, "clip_rho": 1.2, "clip_c": 0.9}
+        advantage[b] = reference.gae(**block, lambda_=LAMBDA)
+        target[b] = advantage[b] + outputs.value[b]
+        if off_policy == "one_step":
+            advantage[b] *= np.minimum(1.2, np.exp(log_rho[b]))
+        if off_policy == "vtrace":
+            target[b] = reference.vtrace_value(**block, log_rho=log_rho[b], **clips)
+            for t in range(T):
+                q = next_value[b, t]
+                if t + 1 < T and not block["last"][t]:
+                    q = q + LAMBDA * (target[b, t + 1] - outputs.value[b, t + 1])
+                error = rows.reward[b, t] + block["discount"][t] * q - outputs.value[b, t]
+                advantage[b, t] = min(1.2, np.exp(log_rho[b, t])) * error
+
+    def textbook(params):
+        outputs = network.unroll(params, (), rows.obs, rows.first)[1]
+        prob = jnp.exp(log_prob_of(outputs.policy, rows.action))
+        log_prob = jnp.log(prob + (1e-6 if off_policy == "epsilon" else 0.0))
+        return -(log_prob * advantage).mean() + 0.5 * ((outputs.value - target) ** 2).mean()
+
+    objective = objectives.off_policy_gradient(network, replace(settings, entropy_coefficient=0.0))
+    found = jax.jit(jax.grad(lambda params, batch: objective.loss(params, batch)[0]))(
+        params, objective.prepare(params, rows)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, jax.jit(jax.grad(textbook))(params)
+    )
+
+
+def test_epsilon_bounds_the_gradient_of_an_improbable_action():
+    """log(p + 1e-6) instead of log p: at p = 1e-6 half of the gradient is left, at p = 1e-9 a thousandth."""
+    network = networks.make(SETTINGS, envs.make(SETTINGS))
+    rows = jax.tree.map(lambda x: x[:1, :1], trajectories(ENDS["none"]))
+    params = network.init(jax.random.key(0))
+
+    def gradient(off_policy, p):
+        # The logits' bias alone says how probable an action is.
+        head = params["policy_head"]["params"]["logits"]
+        bias = jnp.zeros(2).at[1 - rows.action[0, 0]].set(-jnp.log(p))
+        moved = params | {"policy_head": {"params": {"logits": {"kernel": 0.0 * head["kernel"], "bias": bias}}}}
+        objective = objectives.off_policy_gradient(
+            network, impala.Config(off_policy=off_policy, entropy_coefficient=0.0, value_coefficient=0.0)
+        )
+        batch = objective.prepare(moved, rows)
+        found = jax.grad(objective.loss, has_aux=True)(moved, batch)[0]
+        return found["policy_head"]["params"]["logits"]["bias"][0]
+
+    assert gradient("epsilon", 1e-6) / gradient("none", 1e-6) == pytest.approx(0.5, rel=1e-2)
+    assert gradient("epsilon", 1e-9) / gradient("none", 1e-9) == pytest.approx(1e-3, rel=2e-2)
 
 
 def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network, params):

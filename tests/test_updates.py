@@ -48,17 +48,18 @@ def targets(round_):
     return jax.random.normal(jax.random.fold_in(jax.random.key(7), round_), (W, 3))
 
 
-def event_loop(optimizer, events, lag=0):
+def event_loop(optimizer, events, lag=0, at_newest=False):
     """A3C as its authors describe it: workers with copies of their own, one event at a time.
 
-    An event is (worker, target, workers that pull after its push). A read is ``lag`` versions old.
+    An event is (worker, target, workers that pull after its push). A read is ``lag`` versions old. IMPALA's learner
+    takes the gradient itself, ``at_newest``.
     """
     versions, opt_state = [PARAMS], optimizer.init(PARAMS)
     pulled = [0] * W
     staleness = []
     for worker, target, pullers in events:
         mine = versions[pulled[worker]]
-        gradient = jax.grad(lambda p, target=target: distance(p, target)[0])(mine)
+        gradient = jax.grad(lambda p, target=target: distance(p, target)[0])(versions[-1] if at_newest else mine)
         staleness.append(len(versions) - 1 - pulled[worker])
         extra = {"staleness": jnp.int32(staleness[-1]), "pulled": mine}
         step, opt_state = optax.with_extra_args_support(optimizer).update(gradient, opt_state, versions[-1], **extra)
@@ -117,6 +118,30 @@ def test_updates_on_the_clock_equal_the_event_loop(name, lag, max_lead):
             events.append((worker, targets(i)[worker], np.flatnonzero(turn.pull == k).tolist()))
     assert len(events) > 18
     assert_learned(rule, learner, reported, event_loop(optimizer, events, lag or 0))
+
+
+@pytest.mark.parametrize("schedule", ["random", "clock"])
+def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
+    optimizer = OPTIMIZERS["adam"]
+    settings = Asynchrony(schedule, Service("exponential"), reads="lagged", lag=2, max_lag=3)
+    rule = updates.asynchronous(optimizer, W, settings, gradient_at_newest=True)
+    update = jax.jit(rule.update, static_argnums=2)
+    learner, reported, events = rule.init(KEY, PARAMS), [], []
+    for i in range(ROUNDS):
+        key = jax.random.fold_in(KEY, i)
+        if schedule == "clock":
+            learner, turn = rule.next_turn(key, learner, W)
+            workers, active = np.asarray(turn.workers), np.asarray(turn.active)
+            pulls = [np.flatnonzero(turn.pull == k).tolist() for k in range(len(workers))]
+            learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], turn)
+        else:
+            workers, active = np.asarray(jax.random.permutation(key, W)), np.ones(W, bool)
+            pulls = [[worker] for worker in workers]
+            learner, metrics = update(key, learner, OBJECTIVE, targets(i))
+        reported.append(np.asarray(metrics["staleness"])[active])
+        events += [(workers[k], targets(i)[workers[k]], pulls[k]) for k in np.flatnonzero(active)]
+        assert metrics["distance"].shape == metrics["gradient_norm"].shape == workers.shape
+    assert_learned(rule, learner, reported, event_loop(optimizer, events, 2, at_newest=True))
 
 
 def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():

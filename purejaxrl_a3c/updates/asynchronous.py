@@ -83,7 +83,7 @@ class Learner(NamedTuple):
     staleness: jax.Array  # int32 [8 W]: how many pushes so far had each staleness; the last one: that or more
 
 
-def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
+def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradient_at_newest=False):
     """Asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
 
     Gradients are taken at the worker's snapshot and applied to the newest shared parameters; the worker then pulls.
@@ -99,6 +99,9 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
         asynchrony: an `Asynchrony`; None: as Mnih et al., every worker once a round, in random order.
         lanes: on the clock, how many workers' rollouts and gradients to compute at once, ``L``; None: half of them,
             more of which would often have to be thrown away. It changes no distribution.
+        gradient_at_newest: take a worker's gradient when it pushes, at the shared parameters of that moment, as
+            IMPALA's learner does; the staleness is then that of the trajectories, for the objective to correct. Pushes
+            depend on each other, so the gradients are taken one after the other.
 
     Returns:
         An `UpdateRule`. On the clock an iteration takes several turns, of up to ``L`` workers each.
@@ -134,10 +137,15 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
         return learner._replace(clock=clock), turn
 
     def update(key, learner, objective, trajectories, turn=None):
-        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, actor(learner, turn), trajectories)
-        # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
-        gradients = jax.vmap(lambda tree: ravel_pytree(tree)[0])(gradients)
         params, unravel = ravel_pytree(learner.params)
+
+        # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
+        def vector_at(params, rows):
+            gradient, metrics = gradient_at(objective, params, rows)
+            return ravel_pytree(gradient)[0], metrics
+
+        if not gradient_at_newest:
+            gradients, metrics = jax.vmap(vector_at)(actor(learner, turn), trajectories)
         if turn is None:
             workers = lane = ORDERS[asynchrony.schedule](key, num_workers)
             active = None
@@ -149,9 +157,11 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
             worker, lane, active = arrival
             params, opt_state, version, snapshots, pulled_version, recent = shared
             staleness = version - pulled_version[worker]
-            step, pushed = optimizer.update(
-                gradients[lane], opt_state, params, staleness=staleness, pulled=snapshots[worker]
-            )
+            if gradient_at_newest:
+                gradient, reported = vector_at(unravel(params), jax.tree.map(lambda x: x[lane], trajectories))
+            else:
+                gradient, reported = gradients[lane], {}
+            step, pushed = optimizer.update(gradient, opt_state, params, staleness=staleness, pulled=snapshots[worker])
             pushed = optax.apply_updates(params, step), pushed, version + 1
             if active is not None:
                 pushed = jax.tree.map(lambda new, old: jnp.where(active, new, old), pushed, shared[:3])
@@ -162,11 +172,13 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
                 pulled_version = pulled_version.at[worker].set(version, mode="drop")
             else:
                 recent = recent.at[version % rows].set(params)
-            return (params, opt_state, version, snapshots, pulled_version, recent), staleness
+            return (params, opt_state, version, snapshots, pulled_version, recent), reported | {"staleness": staleness}
 
         snapshots = jax.vmap(lambda tree: ravel_pytree(tree)[0])(learner.snapshots)
         shared = (params, learner.opt_state, learner.version, snapshots, learner.pulled_version, learner.recent)
-        shared, staleness = jax.lax.scan(push, shared, (workers, lane, active))
+        shared, reported = jax.lax.scan(push, shared, (workers, lane, active))
+        metrics = reported if gradient_at_newest else metrics | reported
+        staleness = metrics["staleness"]
         params, opt_state, version, snapshots, pulled_version, recent = shared
         if not pulls_its_own:
             after = jnp.argsort(workers) if turn is None else turn.pull
@@ -187,7 +199,6 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None):
             clock=learner.clock,
             staleness=learner.staleness.at[bins].add(1, mode="drop"),
         )
-        metrics |= {"staleness": staleness}
         return learner, metrics if turn is None else metrics | {"virtual_time": turn.time}
 
     if on_clock:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from purejaxrl_a3c import logging
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce
 from purejaxrl_a3c.checks import InputError, check_count, reject
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import compile_run, run_in_pieces
@@ -27,6 +27,7 @@ ALGORITHMS = {
     "a3c": a3c.Config,
     "a2c": a2c.Config,
     "averaging": averaging.Config,
+    "reinforce": reinforce.Config,
     "ppo": ppo.Config,
     "impala": impala.Config,
 }

@@ -103,8 +103,12 @@ def policy_gradient(network, config, make_credit=extrinsic):
     return _actor_critic(network, config, make_credit, estimate, lambda log_prob: log_prob)
 
 
-def _actor_critic(network, config, make_credit, estimate, logarithm):
-    """As `policy_gradient`, with ``estimate(log_rho, **block)`` and ``logarithm(log_prob)`` for ``log pi(a|s)``."""
+def _actor_critic(network, config, make_credit, estimate, logarithm, counts=None):
+    """As `policy_gradient`, with another estimator.
+
+    ``estimate(log_rho, **block)`` gives the targets, ``logarithm(log_prob)`` stands for ``log pi(a|s)``, and only where
+    ``counts(trajectory)`` is true do policy and value learn.
+    """
     credit = make_credit(network, config)
 
     def prepare(params, trajectories):
@@ -114,12 +118,17 @@ def _actor_critic(network, config, make_credit, estimate, logarithm):
         log_prob = outputs.policy.log_prob(trajectory.action)
         estimator = partial(estimate, jax.lax.stop_gradient(log_prob) - trajectory.log_prob)
         targets = credit.targets(estimator, outputs.value, bootstrap, trajectory)
-        return {
+        terms = {
             "policy_loss": -logarithm(log_prob) * targets.advantage,
             "value_loss": sum_of_values(jnp.square(outputs.value - targets.value), trajectory.reward),
             "entropy": outputs.policy.entropy(),
             "value_mean": outputs.value,
         }
+        if counts is None:
+            return terms
+        # Still divided by the number of all steps: a count that is random itself would bias the mean.
+        learned = {name: terms[name] * counts(trajectory) for name in ("policy_loss", "value_loss")}
+        return terms | learned
 
     def loss(params, batch):
         trajectories, bootstrap = batch
@@ -175,6 +184,56 @@ def off_policy_gradient(network, config, make_credit=extrinsic):
         "none": (uncorrected, unchanged),
     }
     return _actor_critic(network, config, make_credit, *corrections[config.off_policy])
+
+
+def reinforce(network, config, make_credit=extrinsic):
+    """REINFORCE (Williams 1992): Monte-Carlo returns of whole episodes, with a baseline or without.
+
+    ``mean over steps of: [the step counts] (- log pi(a|s) A + value_coefficient (V - G)^2) - entropy_coefficient H``
+
+    ``A`` is ``G - V`` with the baseline ``value``, and the return ``G`` itself without one (``none``), where V learns
+    nothing. A truncated episode would have gone on: with a baseline its return goes on too, by the value of its last
+    observation; without one there is nothing to go on with, and the return ends with the reward at the cut.
+    The factor ``gamma^t`` of the gradient of the discounted return is left out, as is usual.
+
+    Args:
+        network: the `Network`.
+        config: any object with ``gamma``, ``entropy_coefficient`` and ``value_coefficient`` as of `policy_gradient`;
+            ``baseline``, one of `BASELINES`; and ``longest_episode``, see `in_a_whole_episode`.
+        make_credit: (network, config) -> `Credit`.
+    """
+
+    def with_value(log_rho, **block):
+        del log_rho
+        return returns.gae(**block, lambda_=1.0)
+
+    def without(log_rho, *, value, next_value, **block):
+        del log_rho
+        zeros = jnp.zeros_like(value)
+        return Targets(jax.lax.stop_gradient(value), returns.gae(zeros, zeros, **block, lambda_=1.0).advantage)
+
+    def counts(trajectory):
+        return in_a_whole_episode(trajectory, config.longest_episode)
+
+    estimate = {"value": with_value, "none": without}[config.baseline]
+    return _actor_critic(network, config, make_credit, estimate, lambda log_prob: log_prob, counts)
+
+
+BASELINES = ("value", "none")
+"""The baselines of `reinforce`."""
+
+
+def in_a_whole_episode(trajectory, longest):
+    """Which steps count for Monte-Carlo returns, bool ``[T]``: the block must hold their whole episode.
+
+    That alone would prefer short episodes, which fit into a block more often. So an episode counts only if it starts
+    early enough that even one of ``longest`` steps would end in the block. Whether it counts then depends on when it
+    starts and not on how long it will be: nothing is preferred, as long as no episode is longer than ``longest``.
+    """
+    t = jnp.arange(trajectory.first.shape[0])
+    start = jax.lax.cummax(jnp.where(trajectory.first, t, -1))
+    ends = jax.lax.cummax(jnp.where(trajectory.terminated | trajectory.truncated, t, -1), reverse=True)
+    return (start >= 0) & (start <= t.size - longest) & (ends >= t)
 
 
 OFF_POLICY = ("vtrace", "one_step", "epsilon", "none")

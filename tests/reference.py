@@ -52,3 +52,14 @@ def vtrace_value(value, next_value, reward, discount, last, log_rho, lambda_, cl
             target[start] += product * rho * (reward[t] + discount[t] * next_value[t] - value[t])
             product *= discount[t] * c * (1 - last[t])
     return target
+
+
+def monte_carlo(reward, first, last, gamma, longest):
+    """{start: returns of the whole episode that starts there}, of those that start early enough."""
+    episodes = {}
+    for start in np.flatnonzero(first):
+        ends = np.flatnonzero(last[start:])
+        if len(ends) and start + longest <= len(reward):
+            rewards = reward[start : start + ends[0] + 1]
+            episodes[start] = [sum(gamma**k * r for k, r in enumerate(rewards[t:])) for t in range(len(rewards))]
+    return episodes

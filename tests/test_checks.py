@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, impala, make_train, ppo, updates
+from purejaxrl_a3c import a2c, a3c, averaging, envs, impala, make_train, ppo, reinforce, updates
 
 BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
@@ -183,6 +183,20 @@ IMPALA: list[tuple[str, Any, str]] = [
 def test_bad_settings_of_impala(field, value, accepted):
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
         make_train(replace(impala.Config(), **{field: value}))
+    assert str(error.value).startswith(f"{field}: {value!r} ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("baseline", "mean", "one of value, none"),
+        ("longest_episode", 0, "an int >= 1"),
+        ("longest_episode", 1001, "at most rollout_length, 1000"),
+    ],
+)
+def test_bad_settings_of_reinforce(field, value, accepted):
+    with pytest.raises(ValueError, match=re.escape(accepted)) as error:
+        make_train(replace(reinforce.Config(), **{field: value}))
     assert str(error.value).startswith(f"{field}: {value!r} ")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -62,6 +62,12 @@ CONFIGS: dict[str, Any] = {
         clip_rho=1.001,
         learning_rate=1e-2,
         **SMALL,
+    ),
+    "reinforce": reinforce.Config(
+        num_envs=4,
+        longest_episode=6,
+        wrappers=envs.Wrappers(time_limit=6),
+        **(SMALL | {"env_id": "Pendulum-v1", "rollout_length": 12}),
     ),
     "ppo": ppo.Config(num_envs=8, passes=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
     "ppo_lstm_continuous": ppo.Config(

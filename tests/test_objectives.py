@@ -7,7 +7,7 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import a2c, envs, impala, networks, objectives, rollout
+from purejaxrl_a3c import a2c, envs, impala, networks, objectives, reinforce, rollout
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
@@ -200,6 +200,87 @@ def test_epsilon_bounds_the_gradient_of_an_improbable_action():
 
     assert gradient("epsilon", 1e-6) / gradient("none", 1e-6) == pytest.approx(0.5, rel=1e-2)
     assert gradient("epsilon", 1e-9) / gradient("none", 1e-9) == pytest.approx(1e-3, rel=2e-2)
+
+
+@pytest.mark.parametrize("baseline", objectives.BASELINES)
+def test_reinforce_learns_from_the_returns_of_whole_episodes(network, params, baseline):
+    rows = trajectories(ENDS["many"])
+    rows = rows._replace(first=rows.first.at[0, 0].set(False))  # this one is in the middle of an episode
+    longest = 7
+    value = network.unroll(params, (), rows.obs, rows.first)[1].value
+    final_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
+    counts, target = np.zeros((2, B, T), np.float32)
+    for b in range(B):
+        reward = np.array(rows.reward[b], float)
+        if baseline == "value":  # a truncated episode's return goes on, by a value
+            reward += GAMMA * np.where(rows.truncated[b], final_value[b], 0.0)
+        last = np.asarray(rows.terminated[b] | rows.truncated[b])
+        for start, found in reference.monte_carlo(reward, rows.first[b], last, GAMMA, longest).items():
+            counts[b, start : start + len(found)] = 1
+            target[b, start : start + len(found)] = found
+    # The second episode of the first environment, all of the second's, and so on; the last one's does not end.
+    np.testing.assert_array_equal(counts.sum(1), [3, 1 + 1 + 7, 3, 0])
+    advantage = target - (value if baseline == "value" else 0.0)
+
+    settings = reinforce.Config(
+        baseline=baseline, longest_episode=longest, gamma=GAMMA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
+    )
+    objective = objectives.reinforce(network, settings)
+
+    def textbook(params):
+        outputs = network.unroll(params, (), rows.obs, rows.first)[1]
+        log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action)
+        error = (outputs.value - target) ** 2 if baseline == "value" else jnp.zeros((B, T))
+        entropy = jax.vmap(jax.vmap(lambda policy: policy.entropy()))(outputs.policy)
+        return (counts * (-log_prob * advantage + VALUE * error) - ENTROPY * entropy).mean()
+
+    found = jax.jit(jax.grad(lambda params, batch: objective.loss(params, batch)[0]))(
+        params, objective.prepare(params, rows)
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, jax.jit(jax.grad(textbook))(params)
+    )
+
+
+def test_episodes_count_whatever_their_length():
+    """Of episodes of 1 .. 6 steps, equally many of each: blocks that count all whole ones would miss the long ones."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 7, size=30_000)
+    last = np.zeros(lengths.sum(), bool)
+    last[np.cumsum(lengths) - 1] = True
+    first = np.roll(last, 1)
+    blocks = last.size // 8
+    row = jax.tree.map(lambda x: x[0], trajectories(ENDS["none"]))
+
+    def shares(longest):
+        def count(first, last):
+            ended = row._replace(first=first, terminated=last, truncated=jnp.zeros(8, bool))
+            return objectives.in_a_whole_episode(ended, longest)
+
+        blocks_of = [jnp.asarray(x[: 8 * blocks].reshape(blocks, 8)) for x in (first, last)]
+        counts = np.asarray(jax.vmap(count)(*blocks_of)).ravel()
+        counted = np.repeat(lengths, lengths)[: 8 * blocks][counts & first[: 8 * blocks]]
+        return np.bincount(counted, minlength=7)[1:] / counted.size
+
+    np.testing.assert_allclose(shares(6), 1 / 6, atol=0.01)
+    assert np.ptp(shares(1)) > 0.05
+
+
+def test_without_traces_a2c_is_the_one_step_actor_critic(network, params):
+    """Sutton & Barto 2018, section 13.5: the advantage is the error of the next value."""
+    rows = trajectories(ENDS["many"])
+    value = network.unroll(params, (), rows.obs, rows.first)[1].value
+    next_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
+    error = rows.reward + GAMMA * (1 - rows.terminated) * next_value - value
+
+    def textbook(params):
+        outputs = network.unroll(params, (), rows.obs, rows.first)[1]
+        log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action)
+        return (-log_prob * error + VALUE * (outputs.value - value - error) ** 2).mean()
+
+    objective = objectives.policy_gradient(network, replace(SETTINGS, lambda_=0.0, entropy_coefficient=0.0))
+    found = jax.grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, jax.grad(textbook)(params))
 
 
 def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network, params):

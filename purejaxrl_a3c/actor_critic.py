@@ -15,6 +15,7 @@ class State(NamedTuple):
     learner: Any  # the update rule's; ``learner.params`` are the current parameters
     position: rollout.Position  # every leaf [W, B, ...]
     iteration: jax.Array  # int32 []: iterations done
+    bonus: Any = ()  # the `Bonus`'s
 
 
 CHOICES = networks.CHOICES | updates.CHOICES | {"correction": tuple(corrections.CORRECTIONS)}
@@ -31,18 +32,20 @@ def build(
     updates_per_iteration=1,
     weights_per_worker=False,
     make_optimizer=optimizers.shared_rmsprop,
+    make_bonus=None,
 ):
     """The algorithm that a config describes.
 
     Args:
         config: the ``Config`` of an algorithm.
-        make_objective: (network, config) -> `Objective`.
+        make_objective: (network, config[, make_credit]) -> `Objective`.
         make_rule: (optax transformation) -> `UpdateRule`.
         num_workers: ``W``.
         envs_per_worker: ``B``.
         updates_per_iteration: how often the learning rate's schedule advances in an iteration.
         weights_per_worker: whether every worker acts with parameters of its own.
         make_optimizer: (config, num_updates) -> optax transformation.
+        make_bonus: (config, env) -> `Bonus`; None: the environment's rewards alone.
 
     Returns:
         An `Algorithm`.
@@ -54,20 +57,23 @@ def build(
     frames_per_iteration = num_workers * envs_per_worker * config.rollout_length
     iterations = checks.count_iterations(config.total_frames, frames_per_iteration)
     env = envs.make(config)
-    network = networks.make(config, env, weights_per_worker=weights_per_worker)
+    bonus = make_bonus(config, env) if make_bonus else None
+    num_values = 2 if bonus else 1
+    network = networks.make(config, env, weights_per_worker=weights_per_worker, num_values=num_values)
     optimizer = make_optimizer(config, num_updates=iterations * updates_per_iteration)
     return actor_critic(
         env,
         network,
-        make_objective(network, config),
+        make_objective(network, config, bonus.make_credit) if bonus else make_objective(network, config),
         make_rule(optimizer),
         num_workers=num_workers,
         envs_per_worker=envs_per_worker,
         rollout_length=config.rollout_length,
+        bonus=bonus,
     )
 
 
-def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker, rollout_length):
+def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker, rollout_length, bonus=None):
     """The algorithm that alternates rollouts of ``T`` steps in ``W * B`` environments with updates.
 
     Args:
@@ -78,10 +84,16 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
         num_workers: ``W``.
         envs_per_worker: ``B``.
         rollout_length: ``T``, environment steps.
+        bonus: a `Bonus` or None.
 
     Returns:
         An `Algorithm`, whose state is a `State`.
+
+    Raises:
+        InputError: for a bonus on a clock, where workers of one iteration act after others have learned.
     """
+    if bonus and rule.next_turn is not None:
+        checks.reject("schedule", "clock", "random or round_robin, with a bonus")
     shape = (num_workers, envs_per_worker)
     frames_per_step = num_workers * envs_per_worker * rollout_length
 
@@ -90,7 +102,18 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
         keys = jax.random.split(key_env, num_workers * envs_per_worker).reshape(shape)
         position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
         learner = rule.init(jax.random.fold_in(key, 2), network.init(key_network))
-        return State(learner, position, jnp.int32(0))
+        explorer = () if bonus is None else warm_up(jax.random.fold_in(key, 3), learner, position)
+        return State(learner, position, jnp.int32(0), explorer)
+
+    def warm_up(key, learner, position):
+        """The bonus's state after some rollouts of the untrained policy, from which the run itself does not go on."""
+
+        def observe(i, loop):
+            position, state = loop
+            position, trajectories = collect(jax.random.fold_in(key, i), rule.actor(learner), position)
+            return position, bonus.observe(state, trajectories)
+
+        return jax.lax.fori_loop(0, bonus.warm_up, observe, (position, bonus.init(key, shape)))[1]
 
     def collect(key, params, position):
         lanes = jax.tree.leaves(params)[0].shape[0]
@@ -101,13 +124,15 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
 
         return jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(params, position, noise, keys)
 
-    def iterate(key, learner, position):
+    def iterate(key, learner, position, explorer):
         key_act, key_update = jax.random.split(key)
         position, trajectories = collect(key_act, rule.actor(learner), position)
+        if bonus is not None:
+            explorer, trajectories = bonus.update(jax.random.fold_in(key, 2), explorer, trajectories)
         learner, reported = rule.update(key_update, learner, objective, trajectories)
-        return learner, position, reported, episode_sums(trajectories, 1)
+        return learner, position, explorer, reported, episode_sums(trajectories, 1)
 
-    def iterate_in_turns(key, learner, position):
+    def iterate_in_turns(key, learner, position, explorer):
         def take_turn(learner, position, done):
             key_turn, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
             learner, turn = rule.next_turn(key_turn, learner, num_workers - done)
@@ -132,11 +157,11 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
         sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
         loop = learner, position, jnp.int32(0), room, sums
         learner, position, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < num_workers, body, loop)
-        return learner, position, reported, sums
+        return learner, position, explorer, reported, sums
 
     def step(key, state):
         turns = iterate if rule.next_turn is None else iterate_in_turns
-        learner, position, reported, sums = turns(key, state.learner, state.position)
+        learner, position, explorer, reported, sums = turns(key, state.learner, state.position, state.bonus)
         # Only now: acting and learning must see the observations of a block through the same statistics.
         position = position._replace(env=env.refresh(position.env))
         iteration = state.iteration + 1
@@ -151,7 +176,7 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
             virtual_time=reported.pop("virtual_time", iteration.astype(jnp.float32)).max(),
             **{name: values.mean() for name, values in reported.items()},
         )
-        return State(learner, position, iteration), metrics
+        return State(learner, position, iteration, explorer), metrics
 
     def policy(state):
         return lambda carry, obs, first: network.step(state.learner.params, carry, obs, first)

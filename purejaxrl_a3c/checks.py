@@ -26,15 +26,18 @@ _AT_LEAST_ZERO = (
     "clip_rewards",
     "correction_strength",
     "entropy_coefficient",
+    "extrinsic_coefficient",
+    "intrinsic_coefficient",
     "kl_coefficient",
     "lag",
     "learning_rate",
     "outer_learning_rate",
+    "predictor_learning_rate",
     "stop_kl",
     "value_coefficient",
 )
-_BETWEEN_0_AND_1 = ("gamma", "lambda_", "outer_momentum", "rmsprop_decay", "sticky_actions")
-_MAY_BE_ZERO = ("max_lead", "observe", "stagger_resets", "time_limit")  # of the ints
+_BETWEEN_0_AND_1 = ("gamma", "intrinsic_gamma", "lambda_", "outer_momentum", "rmsprop_decay", "sticky_actions")
+_MAY_BE_ZERO = ("max_lead", "observe", "stagger_resets", "time_limit", "warm_up")  # of the ints
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
 
 

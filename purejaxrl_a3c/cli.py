@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from purejaxrl_a3c import logging
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
 from purejaxrl_a3c.checks import InputError, check_count, reject
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import compile_run, run_in_pieces
@@ -30,6 +30,7 @@ ALGORITHMS = {
     "reinforce": reinforce.Config,
     "ppo": ppo.Config,
     "impala": impala.Config,
+    "rnd": rnd.Config,
 }
 _DEFAULT = "a3c"
 _INTERRUPTED = 130  # the exit status of a program ended by Ctrl-C

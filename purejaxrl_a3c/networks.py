@@ -73,7 +73,7 @@ def action_noise(action_space, key, shape):
     return flat.reshape(*shape, *event)
 
 
-def make(config, env, weights_per_worker=False):
+def make(config, env, weights_per_worker=False, num_values=1):
     """The network that ``config`` describes, for the observations and actions of ``env``.
 
     Feed-forward layers see the rollouts of all environments in one call; only a recurrent core is a scan over time.
@@ -83,6 +83,7 @@ def make(config, env, weights_per_worker=False):
             ``shared_torso``, ``squash_actions``, ``state_dependent_scale`` and ``initial_scale``.
         env: an `Env`.
         weights_per_worker: whether every worker has weights of its own; only the speed of convolutions depends on it.
+        num_values: that the network puts on an observation; with more than one ``value`` has a last axis for them.
 
     Returns:
         A `Network`. A recurrent one's carry has a part for the policy and one for the value function, or one in all
@@ -91,12 +92,12 @@ def make(config, env, weights_per_worker=False):
     Raises:
         InputError: if the torso does not fit the observations.
     """
-    torso = _torso(config, env.observation_shape, weights_per_worker)
+    torso = make_torso(config, env.observation_shape, weights_per_worker)
     core = CORES[config.core](config.num_cells)
     policy_head = PolicyHead(
         env.action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale
     )
-    value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+    value_head = nn.Dense(num_values, kernel_init=orthogonal(1.0))
     bodies = ("body",) if config.shared_torso else ("policy_body", "value_body")
     fresh = (core.carry(),) * len(bodies) if jax.tree.leaves(core.carry()) else ()
 
@@ -128,7 +129,9 @@ def make(config, env, weights_per_worker=False):
         seen = [look(params[body], part, obs, first) for body, part in zip(bodies, parts, strict=True)]
         policy = policy_head.apply(params["policy_head"], seen[0][1])
         value: Any = value_head.apply(params["value_head"], seen[-1][1])
-        return tuple(part for part, _ in seen) if fresh else (), Outputs(policy, jnp.squeeze(value, -1))
+        return tuple(part for part, _ in seen) if fresh else (), Outputs(
+            policy, jnp.squeeze(value, -1) if num_values == 1 else value
+        )
 
     def step(params, carry, obs, first):
         return outputs(look_at_one, params, carry, obs, first)
@@ -148,7 +151,8 @@ def _as_float(obs):
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
 
 
-def _torso(config, observation_shape, weights_per_worker):
+def make_torso(config, observation_shape, weights_per_worker=False):
+    """What looks at an observation, a flax module. Arguments and errors as of `make`."""
     if isinstance(config.torso, nn.Module):
         return config.torso
     layers = config.hidden_sizes, config.activation, config.layer_norm

@@ -75,4 +75,4 @@ def unroll(env, network, params, position, noise, keys):
         return Position(next_state, timestep.obs, last, next_carry), row
 
     end, rows = jax.lax.scan(tick, position, (noise, keys))
-    return end, rows._replace(carry=position.carry)
+    return end, rows._replace(carry=position.carry, end_obs=end.obs)

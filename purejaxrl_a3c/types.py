@@ -69,7 +69,7 @@ class Outputs(NamedTuple):
     """What a network says of one observation, or of a leading axis of them."""
 
     policy: Any  # a distribution over actions, see distributions.py
-    value: jax.Array  # float32 [...]
+    value: jax.Array  # float32 [...]; with a bonus [..., 2], for the rewards and for the bonus
 
 
 class Network(NamedTuple):
@@ -103,12 +103,14 @@ class Trajectory(NamedTuple):
     next_carry: Carry  # [T, ...]: after each step and before any reset: what valuing final_obs takes
     episode_return: jax.Array  # float32 [T]: running, see TimeStep
     episode_length: jax.Array  # int32 [T]
+    end_obs: Observation = None  # what is acted on after the last step: after a reset, if that one ended an episode
+    bonus: Any = None  # float32 [T]: intrinsic rewards; None without
 
 
 class Targets(NamedTuple):
     """What the value function and the policy learn towards; no gradient flows through either."""
 
-    value: jax.Array  # float32 [T]
+    value: jax.Array  # float32 [T]; with a bonus [T, 2]
     advantage: jax.Array  # float32 [T]
 
 
@@ -133,6 +135,21 @@ class UpdateRule(NamedTuple):
     next_turn: Callable[[Key, Any, jax.Array], tuple[Any, Any]] | None = None
     """None: an iteration is one update, for which all workers act. Otherwise (key, learner, room) -> (learner, turn):
     an iteration takes as many turns as it takes until ``W`` pushes are made. See `updates.clock.Turn`."""
+
+
+class Bonus(NamedTuple):
+    """Intrinsic rewards, for trajectories ``[W, B, T]``."""
+
+    init: Callable[[Key, tuple[int, int]], Any]
+    """(key, (W, B)) -> state."""
+    observe: Callable[[Any, Trajectory], Any]
+    """(state, trajectories) -> state that has seen them and not learned from them."""
+    update: Callable[[Key, Any, Trajectory], tuple[Any, Trajectory]]
+    """(key, state, trajectories) -> (state, trajectories with ``bonus``)."""
+    make_credit: Callable[..., Any]
+    """(network, config) -> `objectives.Credit` for a network with two values."""
+    warm_up: int
+    """Rollouts to observe before the run."""
 
 
 class Metrics(NamedTuple):

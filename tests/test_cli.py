@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, rnd
 from purejaxrl_a3c.cli import Options, main, parse
 from purejaxrl_a3c.types import Metrics
 from purejaxrl_a3c.updates import Asynchrony, Service
@@ -78,6 +78,14 @@ def test_every_field_is_a_flag():
     command = "train averaging --every 4 --mix ring --num-workers 3 --num-envs 2 --gamma 0.9"
     assert parse(command.split())[1] == averaging.Config(
         worker=dataclasses.replace(averaging.Config().worker, num_envs=2, gamma=0.9), num_workers=3, every=4, mix="ring"
+    )
+    command = "train rnd --env-id DeepSea-bsuite --gamma 0.9 --minibatches 2 --warm-up 0 --intrinsic-gamma 0.8"
+    assert parse(command.split())[1] == rnd.Config(
+        agent=ppo.Config(env_id="DeepSea-bsuite", gamma=0.9, minibatches=2), warm_up=0, intrinsic_gamma=0.8
+    )
+    command = "train impala --off-policy none --reads lagged --lag 3 --max-lag 4 --num-workers 2"
+    assert parse(command.split())[1] == impala.Config(
+        off_policy="none", asynchrony=Asynchrony(reads="lagged", lag=3.0, max_lag=4), num_workers=2
     )
     command = "train --torso minatar --core lstm --num-cells 32 --layer-norm --sticky-actions 0.1 --observe 0 2"
     assert parse([*command.split(), "--env-params", "gravity", "5", "masspole", "0.2"])[1] == a3c.Config(

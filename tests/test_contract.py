@@ -9,7 +9,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce, rnd
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -81,6 +81,13 @@ CONFIGS: dict[str, Any] = {
         wrappers=envs.Wrappers(time_limit=20),
         **(SMALL | {"env_id": "Pendulum-v1"}),
     ),
+    "rnd": rnd.Config(
+        agent=ppo.Config(num_envs=8, passes=1, minibatches=2, learning_rate=1e-2, **SMALL),
+        predictor_passes=1,
+        predictor_minibatches=2,
+        num_features=4,
+        warm_up=1,
+    ),
 }
 KEY = jax.random.key(0)
 
@@ -100,17 +107,24 @@ def result(config):
     return jax.jit(make_train(config))(KEY)
 
 
+def inner(config):
+    """The name of the field that holds the settings around which an algorithm is built, or None."""
+    return next((name for name in ("worker", "agent") if hasattr(config, name)), None)
+
+
 def changed(config, **changes):
-    """``config`` with other values of its fields, or of its worker's."""
+    """``config`` with other values of its fields, or of its worker's or agent's."""
     own = {key: value for key, value in changes.items() if key in vars(config)}
     rest = {key: value for key, value in changes.items() if key not in own}
-    return replace(config, **own, **({"worker": replace(config.worker, **rest)} if rest else {}))
+    name = inner(config)
+    return replace(config, **own, **({name: replace(getattr(config, name), **rest)} if rest else {}))
 
 
 def floats_of(config):
-    """Its float fields and its worker's, by name."""
+    """Its float fields and its worker's or agent's, by name."""
     values = {key: value for key, value in vars(config).items() if isinstance(value, float)}
-    return values | (floats_of(config.worker) if hasattr(config, "worker") else {})
+    name = inner(config)
+    return values | (floats_of(getattr(config, name)) if name else {})
 
 
 def assert_equal(a, b, **tolerance):
@@ -158,12 +172,16 @@ FLOATS = {
     "clip_rho": 0.9,
     "kl_coefficient": 30.0,
     "kl_target": 1e-5,
+    "predictor_learning_rate": 1e-2,
     "stop_kl": 1e-4,
     "correction_strength": 30.0,
     "momentum": 0.5,
     "outer_learning_rate": 0.5,
     "outer_momentum": 0.9,
+    "extrinsic_coefficient": 0.1,
     "initial_scale": 0.3,
+    "intrinsic_coefficient": 0.1,
+    "intrinsic_gamma": 0.5,
     "learning_rate": 3e-3,
     "gamma": 0.9,
     "lambda_": 0.7,
@@ -183,8 +201,9 @@ def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
         floats -= {"initial_scale"}
     if getattr(config, "correction", "none") == "none":
         floats -= {"correction_strength"}
-    if isinstance(config, ppo.Config):
-        floats -= {"kl_coefficient", "kl_target"} if config.policy_loss == "clip" else {"clip_range"}
+    if "policy_loss" in vars(getattr(config, "agent", config)):
+        clip = getattr(config, "agent", config).policy_loss == "clip"
+        floats -= {"kl_coefficient", "kl_target"} if clip else {"clip_range"}
 
     def run(changes):
         return make_train(changed(config, **changes))(KEY).metrics
@@ -252,7 +271,8 @@ def test_a_step_is_traced_once(config):
 
 def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config, result):
     def peak(iterations):
-        longer = changed(config, total_frames=getattr(config, "worker", config).total_frames // 12 * iterations)
+        frames = getattr(config, inner(config) or "", config).total_frames
+        longer = changed(config, total_frames=frames // 12 * iterations)
         memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes + memory.output_size_in_bytes

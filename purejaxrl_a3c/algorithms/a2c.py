@@ -62,12 +62,17 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self):
-        """The `Algorithm` of these settings.
+    def build(self, make_bonus=None):
+        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
         return build(
-            self, objectives.policy_gradient, updates.synchronous, num_workers=1, envs_per_worker=self.num_envs
+            self,
+            objectives.policy_gradient,
+            updates.synchronous,
+            num_workers=1,
+            envs_per_worker=self.num_envs,
+            make_bonus=make_bonus,
         )

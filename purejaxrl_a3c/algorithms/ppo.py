@@ -86,8 +86,8 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self):
-        """The `Algorithm` of these settings.
+    def build(self, make_bonus=None):
+        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -111,4 +111,5 @@ class Config:
             envs_per_worker=self.num_envs,
             updates_per_iteration=self.passes * self.minibatches,
             make_optimizer=optimizers.adam,
+            make_bonus=make_bonus,
         )

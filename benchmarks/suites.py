@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from purejaxrl_a3c import a2c, a3c
+from purejaxrl_a3c import a2c, a3c, ppo, reinforce, rnd
 from purejaxrl_a3c.envs import Wrappers
 
 ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
@@ -37,6 +37,38 @@ def _minatar(**changes):
         "A3C": a3c.Config(learning_rate=2e-3, **shared),
         "A2C": a2c.Config(num_envs=8, learning_rate=1e-3, **careful, **shared),
     }
+
+
+def _ppo_minatar(**changes):
+    """MinAtar's network, with the sizes of rollouts and minibatches of Schulman et al. 2017 for Atari, times eight."""
+    return {
+        "PPO": ppo.Config(
+            torso="minatar",
+            hidden_sizes=(128,),
+            activation="relu",
+            shared_torso=True,
+            num_envs=64,
+            minibatches=8,
+            total_frames=10_000_000,
+            learning_rate=1e-3,
+            clip_range=0.1,
+            **changes,
+        )
+    }
+
+
+def _deep_sea():
+    """PPO and A2C, each without and with a bonus."""
+    shared: dict[str, Any] = {"env_id": "DeepSea-bsuite", "num_envs": 16, "total_frames": 100_000, "gamma": 0.999}
+    agents: dict[str, Any] = {
+        "PPO": ppo.Config(rollout_length=32, learning_rate=1e-3, **shared),
+        "A2C": a2c.Config(rollout_length=16, learning_rate=2e-3, **shared),
+    }
+    bonuses = {
+        "RND (PPO)": rnd.Config(agent=agents["PPO"], predictor_learning_rate=1e-3),
+        "RND (A2C)": rnd.Config(agent=agents["A2C"]),
+    }
+    return agents | bonuses
 
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
@@ -107,4 +139,70 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             ("SpaceInvaders", 500_000),
         )
     },
+    # CartPole's and Pendulum's settings are close to those of RL Baselines3 Zoo, in a tenth of A2C's frames.
+    "ppo": {
+        "CartPole-v1": {
+            "PPO": ppo.Config(
+                rollout_length=32,
+                passes=20,
+                minibatches=1,
+                total_frames=100_000,
+                learning_rate=1e-3,
+                gamma=0.98,
+                lambda_=0.8,
+                entropy_coefficient=0.0,
+            )
+        },
+        "Acrobot-v1": {
+            "PPO": ppo.Config(
+                env_id="Acrobot-v1",
+                num_envs=16,
+                total_frames=1_000_000,
+                learning_rate=1e-3,
+                lambda_=0.94,
+                entropy_coefficient=0.0,
+                wrappers=Wrappers(normalize_observations=True),
+            )
+        },
+        "MountainCar-v0": {
+            "PPO": ppo.Config(
+                env_id="MountainCar-v0",
+                num_envs=16,
+                total_frames=1_000_000,
+                learning_rate=1e-3,
+                lambda_=0.98,
+                entropy_coefficient=0.01,
+                wrappers=NORMALIZED,
+            )
+        },
+        "Pendulum-v1": {
+            "PPO": ppo.Config(
+                env_id="Pendulum-v1",
+                num_envs=4,
+                rollout_length=256,
+                passes=10,
+                minibatches=16,
+                total_frames=100_000,
+                learning_rate=1e-3,
+                gamma=0.9,
+                lambda_=0.95,
+                entropy_coefficient=0.0,
+                initial_scale=0.5,
+                wrappers=NORMALIZED,
+            )
+        },
+    },
+    "ppo_minatar": {
+        f"{game}-MinAtar": _ppo_minatar(env_id=f"{game}-MinAtar")
+        for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")
+    },
+    "reinforce": {
+        "CartPole-v1": {
+            "REINFORCE": reinforce.Config(),
+            "REINFORCE without baseline": reinforce.Config(baseline="none", learning_rate=3e-3),
+            "one-step actor-critic": a2c.Config(lambda_=0.0),
+        }
+    },
+    # One way out of 256 pays, and every step of it costs: what does not explore learns to stay.
+    "rnd": {"DeepSea-bsuite": _deep_sea()},
 }

@@ -102,7 +102,7 @@ def test_the_bonus_goes_on_after_the_end_of_an_episode_and_the_rewards_do_not(ne
     last = np.asarray(blocks[1].terminated | blocks[1].truncated)[0]
     assert last[:, :-1].any()
     assert last[:, -1].all()
-    row = jax.tree.map(lambda x: x[0, 0], blocks[1])._replace(bonus=jnp.linspace(0.1, 2.0, T))
+    row = jax.tree.map(lambda x: x[0, 1], blocks[1])._replace(bonus=jnp.linspace(0.1, 2.0, T))
     credit = bonus.two_streams(network, AGENT, replace(CONFIG, extrinsic_coefficient=3.0, intrinsic_coefficient=0.5))
     _, outputs = network.unroll(params, *jax.tree.map(lambda x: x[None], (row.carry, row.obs, row.first)))
     value = outputs.value[0]
@@ -123,14 +123,14 @@ def test_the_bonus_goes_on_after_the_end_of_an_episode_and_the_rewards_do_not(ne
         next_value=next_value,
         reward=np.asarray(row.reward, float),
         discount=0.8 * (1.0 - np.asarray(row.terminated)),
-        last=last[0].astype(float),
+        last=last[1].astype(float),
         lambda_=0.7,
     )
     # What is acted on next, after a reset or not.
     next_obs = [*row.obs[1:], row.end_obs]
     intrinsic = reference.gae(
         value=plain[:, 1],
-        next_value=np.array([value_of(1, t, next_obs[t], last[0, t]) for t in range(T)]),
+        next_value=np.array([value_of(1, t, next_obs[t], last[1, t]) for t in range(T)]),
         reward=np.asarray(row.bonus, float),
         discount=np.full(T, 0.9),
         last=np.zeros(T),

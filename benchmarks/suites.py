@@ -187,7 +187,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
                 gamma=0.9,
                 lambda_=0.95,
                 entropy_coefficient=0.0,
-                initial_scale=0.5,
+                activation="relu",
                 wrappers=NORMALIZED,
             )
         },

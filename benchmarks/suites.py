@@ -188,7 +188,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
                 lambda_=0.95,
                 entropy_coefficient=0.0,
                 activation="relu",
-                wrappers=NORMALIZED,
+                wrappers=replace(NORMALIZED, stagger_resets=200),
             )
         },
     },

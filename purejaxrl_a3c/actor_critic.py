@@ -92,7 +92,8 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
 
     def collect(key, params, position):
         lanes = jax.tree.leaves(params)[0].shape[0]
-        noise, keys = rollout.draw(network, key, (lanes, envs_per_worker, rollout_length))
+        index = jnp.arange(lanes * envs_per_worker * rollout_length)
+        noise, keys = rollout.draw(network, key, index.reshape(lanes, envs_per_worker, rollout_length))
 
         def act(params, position, noise, keys):
             return rollout.unroll(env, network, params, position, noise, keys)

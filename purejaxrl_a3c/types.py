@@ -79,8 +79,8 @@ class Network(NamedTuple):
 
     init: Callable[[Key], Params]
     carry: Callable[[], Carry]
-    noise: Callable[[Key, tuple[int, ...]], Any]
-    """(key, shape) -> what ``outputs.policy.sample`` needs for actions of that leading shape."""
+    noise: Callable[[Key, jax.Array], Any]
+    """(key, index [...]) -> what ``outputs.policy.sample`` needs for the actions of these numbers, leaves [..., *]."""
     step: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
     """(params, carry, obs, first) -> (carry, outputs) for one observation: acting."""
     unroll: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]

@@ -62,12 +62,24 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self):
+    def build(self, axis_name=None):
         """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
+
+        def rule(optimizer):
+            return updates.synchronous(optimizer, axis_name)
+
         return build(
-            self, objectives.policy_gradient, updates.synchronous, num_workers=1, envs_per_worker=self.num_envs
+            self,
+            objectives.policy_gradient,
+            rule,
+            num_workers=1,
+            envs_per_worker=self.num_envs,
+            axis_name=axis_name,
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from purejaxrl_a3c import envs, objectives, optimizers, updates
+from purejaxrl_a3c import checks, envs, objectives, optimizers, updates
 from purejaxrl_a3c.actor_critic import build
 from purejaxrl_a3c.corrections import CORRECTIONS
 from purejaxrl_a3c.torsos import Torso
@@ -73,17 +73,24 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self):
+    def build(self, axis_name=None):
         """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
+        if self.asynchrony.device_delay and self.correction != "none":
+            checks.reject("correction", self.correction, "none while device_delay is not 0")
 
         def rule(optimizer):
             optimizer = optimizers.with_momentum(optimizer, self.momentum)
+            if self.asynchrony.device_delay:
+                return updates.overlapped(optimizer, self.num_workers, self.asynchrony, axis_name)
             optimizer = CORRECTIONS[self.correction](optimizer, self.correction_strength)
-            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony)
+            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony, axis_name=axis_name)
 
         return build(
             self,
@@ -93,4 +100,5 @@ class Config:
             envs_per_worker=self.envs_per_worker,
             updates_per_iteration=self.num_workers,
             weights_per_worker=True,
+            axis_name=axis_name,
         )

@@ -3,9 +3,20 @@
 from purejaxrl_a3c.updates.asynchronous import ORDERS, READS, Asynchrony, asynchronous
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
 from purejaxrl_a3c.updates.clock import LAWS, Service
+from purejaxrl_a3c.updates.overlapped import overlapped
 from purejaxrl_a3c.updates.synchronous import synchronous
 
 CHOICES = {"schedule": (*ORDERS, "clock"), "service_law": tuple(LAWS), "reads": READS}
 """What the fields of `Asynchrony` that name something accept."""
 
-__all__ = ["CHOICES", "Asynchrony", "Service", "asynchronous", "averaging", "mean", "ring", "synchronous"]
+__all__ = [
+    "CHOICES",
+    "Asynchrony",
+    "Service",
+    "asynchronous",
+    "averaging",
+    "mean",
+    "overlapped",
+    "ring",
+    "synchronous",
+]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from purejaxrl_a3c import checks
@@ -43,7 +44,12 @@ class Devices(NamedTuple):
 
     def put(self, x):
         """``x``, which all processes have, on every device."""
-        return jax.device_put(x, NamedSharding(self.mesh, EVERYWHERE))
+        everywhere = NamedSharding(self.mesh, EVERYWHERE)
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):  # which cannot be put where another process is
+            return jax.random.wrap_key_data(
+                jax.device_put(jax.random.key_data(x), everywhere), impl=jax.random.key_impl(x)
+            )
+        return jax.device_put(x, everywhere)
 
 
 def spread(config, devices=None):
@@ -79,6 +85,13 @@ def _spec(whole, part):
     return PartitionSpec(*(None,) * axes[0], AXIS) if axes else EVERYWHERE
 
 
+def fetch(state):
+    """The whole state as NumPy arrays, also where other processes hold parts of it; all of them must call this."""
+    if jax.process_count() == 1:
+        return jax.device_get(state)
+    return multihost_utils.process_allgather(state, tiled=True)
+
+
 def train_on_devices(config, key, devices=None):
     """A run shared out over devices: of its workers or, in lockstep, of its environments.
 
@@ -106,8 +119,8 @@ def _on_devices(config, devices, batch_axes):
     for _ in range(batch_axes):
         train = jax.vmap(train)
         specs = jax.tree.map(lambda spec: PartitionSpec(None, *spec), specs)
-    train = jax.jit(devices.map(lambda key: tuple(train(key)), EVERYWHERE, (specs, EVERYWHERE)))
-    return lambda key: Result(*train(key))
+    everywhere = jax.jit(devices.map(lambda key: tuple(train(key)), EVERYWHERE, (specs, EVERYWHERE)))
+    return lambda key: Result(*everywhere(key))
 
 
 def train_seeds_on_devices(config, keys, devices=None):

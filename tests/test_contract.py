@@ -1,5 +1,6 @@
 """One battery that every algorithm passes: add a line to ``CONFIGS``."""
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, checkpoint, envs, evaluate, make_train
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -189,15 +190,26 @@ def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, res
     assert_equal(jax.tree.map(lambda *x: jnp.concatenate(x), first, second), result.metrics)
 
 
-def test_a_run_in_pieces_is_the_same_run(config, result):
+def test_a_run_in_pieces_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(config, result, tmp_path):
+    run = compile_run(config)
     states, pieces = [], []
-    for piece in run_in_pieces(compile_run(config), KEY):
+    for piece in run_in_pieces(run, KEY, every=5):
         states.append(jax.device_get(piece.state))
         pieces.append(piece.metrics)
-    assert len(pieces) > 1
+        if piece.state.iteration == 5:
+            checkpoint.write(tmp_path, piece.state, {"config": dataclasses.asdict(config)})
+            up_to_there = len(pieces)
+    assert len(pieces) > 2
     metrics = jax.tree.map(lambda *x: np.concatenate(x), *pieces)
     assert_equal(metrics, jax.device_get(result.metrics))
     assert_equal(states[-1], jax.device_get(result.state))
+
+    record = checkpoint.read_record(tmp_path)
+    assert checkpoint.config_from(type(config), record["config"]) == config
+    rest = list(run_in_pieces(run, KEY, checkpoint.read_state(tmp_path, run.state)))
+    assert_equal(jax.device_get(rest[-1].state), states[-1])
+    metrics = jax.tree.map(lambda *x: np.concatenate(x), *pieces[:up_to_there], *[piece.metrics for piece in rest])
+    assert_equal(metrics, jax.device_get(result.metrics))
 
 
 def test_a_step_is_traced_once(config):

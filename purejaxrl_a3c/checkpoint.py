@@ -61,16 +61,15 @@ def read_state(folder, types):
     Raises:
         InputError: if there is none, it cannot be read, or it is the state of something else. Nothing is changed.
     """
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    types = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding or here), types)
     wanted, last = _by_name(types), _last_whole(folder)
     with _manager(folder, read_only=True) as manager:
         found = manager.item_metadata(last).state
     for name in sorted(wanted.keys() | found.keys()):
-        there = found.get(name) and (tuple(found[name].shape), np.dtype(found[name].dtype).name)
-        here = wanted.get(name) is not None and (wanted[name].shape, wanted[name].dtype.name)
-        if there != here:
-            checks.reject(
-                "resume", str(folder), f"a run of this program: {name} is {there or None} there, {here or None} here"
-            )
+        there, asked = _type(found.get(name)), _type(wanted.get(name))
+        if there != asked:
+            checks.reject("resume", str(folder), f"a run of this program: {name} is {there} there, {asked} here")
     arrays = _read(folder, last, state=_orbax().args.StandardRestore(wanted)).state
 
     def fill(path, leaf):
@@ -148,6 +147,10 @@ def _by_name(state):
     """Arrays by their place in the tree. Empty ones, which the file format cannot hold, are left out."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {_name(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def _type(array):
+    return "missing" if array is None else f"{np.dtype(array.dtype).name} {tuple(array.shape)}"
 
 
 def _name(path):

@@ -204,7 +204,7 @@ def test_a_run_on_several_devices_equals_the_run_on_one(name):
     # The other ways to bind the name: every device has a copy or a part of everything.
     train = make_train(config, axis_name="d")
     for many in (
-        jax.pmap(train, axis_name="d", in_axes=None, axis_size=2)(KEY),
+        jax.pmap(train, axis_name="d")(jnp.stack([KEY, KEY])),
         jax.jit(jax.vmap(train, axis_name="d", in_axes=None, axis_size=2))(KEY),
     ):
         for device in range(2):

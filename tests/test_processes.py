@@ -15,8 +15,80 @@ import pytest
 
 from purejaxrl_a3c.cli import main
 
-RUN = """train a3c --num-workers 4 --envs-per-worker 1 --rollout-length 5 --hidden-sizes 4
-    --evaluation-episodes 4""".split()
+RUN = ["train", "a3c", "--num-workers", "4", "--envs-per-worker", "1", "--rollout-length", "5", "--hidden-sizes", "4"]
+SHORT = [*RUN, "--total-frames", "800", "--checkpoint-every-frames", "390"]  # after 20 of 40 iterations
+
+
+@pytest.fixture(autouse=True)
+def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The folder of the run in one process."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    main([*SHORT, "--out", str(folder)])
+    return folder
+
+
+def read(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def failure(capsys, *argv):
+    with pytest.raises(SystemExit) as end:
+        main([*argv])
+    assert end.value.code == 2
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def start(argv, count):
+    """The command in so many processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = ["--coordinator-address", f"localhost:{port}", "--num-processes", str(count)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "purejaxrl_a3c", *argv, *together, "--process-id", str(i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+        for i in range(count)
+    ]
+
+
+def test_a_run_goes_on_from_its_checkpoint_with_the_same_metrics_whatever_came_after_it(alone, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(alone, folder)
+    rows = (alone / "metrics.csv").read_text()
+    lines = rows.splitlines(keepends=True)
+    for kept in (21, 30):  # right after the checkpoint; with a torn row later on
+        (folder / "metrics.csv").write_text("".join(lines[:kept]) + ("123,4" if kept == 30 else ""))
+        main(["train", "--resume", str(folder)])
+        assert (folder / "metrics.csv").read_text() == rows
+    (folder / "metrics.csv").write_text("".join(lines[:20]))
+    assert "resume: " in failure(capsys, "train", "--resume", str(folder))
+    assert (folder / "metrics.csv").read_text() == "".join(lines[:20])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning-rate", "0.1"], "learning_rate: 0.1 is not accepted; it must be 0.0007, as in"),
+        (["--seed", "3"], "seed: 3 is not accepted; it must be 0, as in"),
+        (["--out", "elsewhere"], "out: 'elsewhere' is not accepted"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_settings_only(alone, argv, message, capsys):
+    assert message in " ".join(failure(capsys, "train", "--resume", str(alone), *argv).split())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What several devices compute and exchange: equalities, and work and bytes per device.
 
 ``python -m benchmarks.devices`` simulates 8 devices. They share this machine's cores, so nothing is timed: operations
-and bytes are counted in the programs. It writes results/devices.json and .md; ``benchmarks/devices.md`` says what follows.
+and bytes are counted in the programs. It writes results/devices.json and .md; ``benchmarks/devices.md`` says what
+follows from them.
 """
 
 import math

@@ -75,7 +75,7 @@ def part_loops(config):
 
     def unroll(params, key, positions):
         act = functools.partial(rollout.unroll, env, network, params)
-        return jax.vmap(act)(positions, *rollout.draw(network, key, (num_envs, T)))
+        return jax.vmap(act)(positions, *rollout.draw(network, key, jnp.arange(num_envs * T).reshape(num_envs, T)))
 
     def step(key, carry):
         params, positions, trajectories = carry

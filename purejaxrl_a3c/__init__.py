@@ -1,7 +1,20 @@
 """Whole reinforcement-learning runs as pure functions, and A3C on an exact schedule."""
 
+from purejaxrl_a3c import devices
 from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
 from purejaxrl_a3c.evaluate import evaluate
 from purejaxrl_a3c.train import Result, make_train
 
-__all__ = ["Result", "a2c", "a3c", "averaging", "evaluate", "impala", "make_train", "ppo", "reinforce", "rnd"]
+__all__ = [
+    "Result",
+    "a2c",
+    "a3c",
+    "averaging",
+    "devices",
+    "evaluate",
+    "impala",
+    "make_train",
+    "ppo",
+    "reinforce",
+    "rnd",
+]

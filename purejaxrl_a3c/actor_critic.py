@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, corrections, envs, networks, optimizers, rollout, updates
+from purejaxrl_a3c import checks, collectives, corrections, envs, networks, optimizers, randomness, rollout, updates
 from purejaxrl_a3c.types import Algorithm, Metrics
 
 
@@ -16,6 +16,37 @@ class State(NamedTuple):
     position: rollout.Position  # every leaf [W, B, ...]
     iteration: jax.Array  # int32 []: iterations done
     bonus: Any = ()  # the `Bonus`'s
+
+
+class Grid(NamedTuple):
+    """The environments of a run, ``B`` for each of ``W`` workers, and what of them is on this device."""
+
+    workers: int  # W
+    envs: int  # B
+    axis_name: Any = None  # of the devices, if any
+    shared_out: str = "num_envs"  # the field that devices share out: num_workers, or else every worker's environments
+
+    @property
+    def workers_here(self):
+        """Workers on this device."""
+        by_worker = self.shared_out == "num_workers"
+        return collectives.part(self.shared_out, self.workers, self.axis_name) if by_worker else self.workers
+
+    @property
+    def envs_here(self):
+        """Environments of each worker on this device."""
+        by_worker = self.shared_out == "num_workers"
+        return self.envs if by_worker else collectives.part(self.shared_out, self.envs, self.axis_name)
+
+    def own_workers(self):
+        """Numbers of the workers here, int32 ``[W]``."""
+        first = collectives.index(self.axis_name) * self.workers_here if self.shared_out == "num_workers" else 0
+        return first + jnp.arange(self.workers_here)
+
+    def numbers(self, workers):
+        """Numbers of the environments here of these workers: int32 ``[L]`` to ``[L, B]``."""
+        first = 0 if self.shared_out == "num_workers" else collectives.index(self.axis_name) * self.envs_here
+        return workers[:, None] * self.envs + (first + jnp.arange(self.envs_here))[None]
 
 
 CHOICES = networks.CHOICES | updates.CHOICES | {"correction": tuple(corrections.CORRECTIONS)}
@@ -31,8 +62,10 @@ def build(
     envs_per_worker,
     updates_per_iteration=1,
     weights_per_worker=False,
+    shared_out=None,
     make_optimizer=optimizers.shared_rmsprop,
     make_bonus=None,
+    axis_name=None,
 ):
     """The algorithm that a config describes.
 
@@ -40,49 +73,44 @@ def build(
         config: the ``Config`` of an algorithm.
         make_objective: (network, config[, make_credit]) -> `Objective`.
         make_rule: (optax transformation) -> `UpdateRule`.
-        num_workers: ``W``.
-        envs_per_worker: ``B``.
+        num_workers: ``W``, of all devices.
+        envs_per_worker: ``B``, of all devices.
         updates_per_iteration: how often the learning rate's schedule advances in an iteration.
         weights_per_worker: whether every worker acts with parameters of its own.
+        shared_out: the config's field that devices share out; None: ``num_workers`` if those have parameters of their
+            own, otherwise ``num_envs``.
         make_optimizer: (config, num_updates) -> optax transformation.
-        make_bonus: (config, env) -> `Bonus`; None: the environment's rewards alone.
+        make_bonus: (config, env, axis_name) -> `Bonus`; None: the environment's rewards alone.
+        axis_name: of the devices, or None.
 
     Returns:
-        An `Algorithm`.
+        An `Algorithm`. With ``axis_name`` this and its functions must be called where that name is bound.
 
     Raises:
         InputError: naming the field, its value and what is accepted.
     """
     checks.check_fields(config, CHOICES)
-    frames_per_iteration = num_workers * envs_per_worker * config.rollout_length
-    iterations = checks.count_iterations(config.total_frames, frames_per_iteration)
+    shared_out = shared_out or ("num_workers" if weights_per_worker else "num_envs")
+    grid = Grid(num_workers, envs_per_worker, axis_name, shared_out)
+    iterations = checks.count_iterations(config.total_frames, num_workers * envs_per_worker * config.rollout_length)
     env = envs.make(config)
-    bonus = make_bonus(config, env) if make_bonus else None
+    bonus = make_bonus(config, env, axis_name) if make_bonus else None
     num_values = 2 if bonus else 1
     network = networks.make(config, env, weights_per_worker=weights_per_worker, num_values=num_values)
     optimizer = make_optimizer(config, num_updates=iterations * updates_per_iteration)
-    return actor_critic(
-        env,
-        network,
-        make_objective(network, config, bonus.make_credit) if bonus else make_objective(network, config),
-        make_rule(optimizer),
-        num_workers=num_workers,
-        envs_per_worker=envs_per_worker,
-        rollout_length=config.rollout_length,
-        bonus=bonus,
-    )
+    objective = make_objective(network, config, bonus.make_credit) if bonus else make_objective(network, config)
+    return actor_critic(env, network, objective, make_rule(optimizer), grid, config.rollout_length, bonus)
 
 
-def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker, rollout_length, bonus=None):
+def actor_critic(env, network, objective, rule, grid, rollout_length, bonus=None):
     """The algorithm that alternates rollouts of ``T`` steps in ``W * B`` environments with updates.
 
     Args:
         env: the `Env`.
         network: the `Network`.
         objective: the `Objective`.
-        rule: the `UpdateRule`; its ``actor`` must return ``W`` sets of parameters.
-        num_workers: ``W``.
-        envs_per_worker: ``B``.
+        rule: the `UpdateRule`; its ``actor`` must return parameters for the workers of this device.
+        grid: the `Grid`.
         rollout_length: ``T``, environment steps.
         bonus: a `Bonus` or None.
 
@@ -94,12 +122,12 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
     """
     if bonus and rule.next_turn is not None:
         checks.reject("schedule", "clock", "random or round_robin, with a bonus")
-    shape = (num_workers, envs_per_worker)
-    frames_per_step = num_workers * envs_per_worker * rollout_length
+    frames_per_step = grid.workers * grid.envs * rollout_length
+    iterate = one_update if rule.next_turn is None else in_turns
 
     def init(key):
         key_network, key_env = jax.random.split(key)
-        keys = jax.random.split(key_env, num_workers * envs_per_worker).reshape(shape)
+        keys = randomness.keys_at(key_env, grid.numbers(grid.own_workers()))
         position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
         learner = rule.init(jax.random.fold_in(key, 2), network.init(key_network))
         explorer = () if bonus is None else warm_up(jax.random.fold_in(key, 3), learner, position)
@@ -110,61 +138,29 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
 
         def observe(i, loop):
             position, state = loop
-            position, trajectories = collect(jax.random.fold_in(key, i), rule.actor(learner), position)
+            key_act, params = jax.random.fold_in(key, i), rule.actor(learner)
+            position, trajectories = collect(key_act, params, position, grid.own_workers())
             return position, bonus.observe(state, trajectories)
 
-        return jax.lax.fori_loop(0, bonus.warm_up, observe, (position, bonus.init(key, shape)))[1]
+        started = position, bonus.init(key, (grid.workers_here, grid.envs_here))
+        return jax.lax.fori_loop(0, bonus.warm_up, observe, started)[1]
 
-    def collect(key, params, position):
-        lanes = jax.tree.leaves(params)[0].shape[0]
-        noise, keys = rollout.draw(network, key, (lanes, envs_per_worker, rollout_length))
+    def collect(key, params, position, lanes):
+        """Trajectories ``[L, B, T]``; ``lanes`` are the numbers by which random numbers are drawn."""
+        index = randomness.components(grid.numbers(lanes), rollout_length)
+        noise, keys = rollout.draw(network, key, index)
 
         def act(params, position, noise, keys):
             return rollout.unroll(env, network, params, position, noise, keys)
 
         return jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(params, position, noise, keys)
 
-    def iterate(key, learner, position, explorer):
-        key_act, key_update = jax.random.split(key)
-        position, trajectories = collect(key_act, rule.actor(learner), position)
-        if bonus is not None:
-            explorer, trajectories = bonus.update(jax.random.fold_in(key, 2), explorer, trajectories)
-        learner, reported = rule.update(key_update, learner, objective, trajectories)
-        return learner, position, explorer, reported, episode_sums(trajectories, 1)
-
-    def iterate_in_turns(key, learner, position, explorer):
-        def take_turn(learner, position, done):
-            key_turn, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
-            learner, turn = rule.next_turn(key_turn, learner, num_workers - done)
-            lanes = jax.tree.map(lambda x: x[turn.workers], position)
-            lanes, trajectories = collect(key_act, rule.actor(learner, turn), lanes)
-            learner, reported = rule.update(key_update, learner, objective, trajectories, turn)
-            # The rest has acted in vain: as if it had not, it will do so again with the same parameters.
-            workers = jnp.where(turn.active, turn.workers, num_workers)
-            position = jax.tree.map(lambda x, new: x.at[workers].set(new, mode="drop"), position, lanes)
-            sums = episode_sums(trajectories, turn.active[:, None, None])
-            return learner, position, turn.active, reported, sums
-
-        def body(loop):
-            learner, position, done, room, sums = loop
-            learner, position, active, reported, more = take_turn(learner, position, done)
-            at = jnp.where(active, done + jnp.arange(active.size), num_workers)
-            room = jax.tree.map(lambda room, x: room.at[at].set(x, mode="drop"), room, reported)
-            return learner, position, done + active.sum(), room, jax.tree.map(jnp.add, sums, more)
-
-        *_, reported, sums = jax.eval_shape(take_turn, learner, position, jnp.int32(0))
-        room = jax.tree.map(lambda x: jnp.zeros(num_workers, x.dtype), reported)
-        sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-        loop = learner, position, jnp.int32(0), room, sums
-        learner, position, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < num_workers, body, loop)
-        return learner, position, explorer, reported, sums
-
     def step(key, state):
-        turns = iterate if rule.next_turn is None else iterate_in_turns
-        learner, position, explorer, reported, sums = turns(key, state.learner, state.position, state.bonus)
+        learner, position, explorer, reported, sums = iterate(key, rule, objective, collect, grid, bonus, state)
         # Only now: acting and learning must see the observations of a block through the same statistics.
-        position = position._replace(env=env.refresh(position.env))
+        position = position._replace(env=env.refresh(position.env, grid.axis_name))
         iteration = state.iteration + 1
+        sums = collectives.total(sums, grid.axis_name)
         staleness = reported.pop("staleness")
         metrics = Metrics(
             frames=iteration * frames_per_step,
@@ -185,6 +181,53 @@ def actor_critic(env, network, objective, rule, *, num_workers, envs_per_worker,
         return env.freeze(jax.tree.map(lambda x: x[0, 0], state.position.env))
 
     return Algorithm(init, step, policy, test_env, env, network, frames_per_step)
+
+
+def one_update(key, rule, objective, collect, grid, bonus, state):
+    """An iteration in which all workers act and one update follows.
+
+    Returns:
+        ``(learner, position, explorer, reported, sums)``: see `UpdateRule`, `Bonus` and `episode_sums`.
+    """
+    key_act, key_update = jax.random.split(key)
+    learner, explorer = state.learner, state.bonus
+    position, trajectories = collect(key_act, rule.actor(learner), state.position, grid.own_workers())
+    if bonus is not None:
+        explorer, trajectories = bonus.update(jax.random.fold_in(key, 2), explorer, trajectories)
+    learner, reported = rule.update(key_update, learner, objective, trajectories)
+    return learner, position, explorer, reported, episode_sums(trajectories, 1)
+
+
+def in_turns(key, rule, objective, collect, grid, bonus, state):
+    """An iteration of as many turns as it takes until ``W`` pushes are made. Returns what `one_update` does."""
+    del bonus  # there is none
+
+    def take_turn(learner, position, done):
+        key_turn, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
+        learner, lanes = rule.next_turn(key_turn, learner, grid.workers - done)
+        acting = jax.tree.map(lambda x: x[lanes.workers], position)
+        acting, trajectories = collect(key_act, rule.actor(learner, lanes), acting, lanes.number)
+        learner, reported = rule.update(key_update, learner, objective, trajectories, lanes)
+        # The rest has acted in vain: as if it had not, it will do so again with the same parameters.
+        workers = jnp.where(lanes.active, lanes.workers, grid.workers)
+        position = jax.tree.map(lambda x, new: x.at[workers].set(new, mode="drop"), position, acting)
+        sums = episode_sums(trajectories, lanes.active[:, None, None])
+        return learner, position, lanes.turn.active, reported, sums
+
+    def body(loop):
+        learner, position, done, room, sums = loop
+        learner, position, active, reported, more = take_turn(learner, position, done)
+        at = jnp.where(active, done + jnp.arange(active.size), grid.workers)
+        room = jax.tree.map(lambda room, x: room.at[at].set(x, mode="drop"), room, reported)
+        return learner, position, done + active.sum(), room, jax.tree.map(jnp.add, sums, more)
+
+    learner, position = state.learner, state.position
+    *_, reported, sums = jax.eval_shape(take_turn, learner, position, jnp.int32(0))
+    room = jax.tree.map(lambda x: jnp.zeros(grid.workers, x.dtype), reported)
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+    loop = learner, position, jnp.int32(0), room, sums
+    learner, position, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < grid.workers, body, loop)
+    return learner, position, state.bonus, reported, sums
 
 
 def episode_sums(trajectories, counts):

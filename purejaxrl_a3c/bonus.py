@@ -44,7 +44,7 @@ class Features(nn.Module):
         return nn.Dense(self.num_features, kernel_init=orthogonal(2**0.5))(x)
 
 
-def random_network_distillation(config, agent, env):
+def random_network_distillation(config, agent, env, axis_name=None):
     """A bonus for observations on which a trained network does not agree yet with a random one.
 
     The bonus of a step is the error at its true successor, in units of the running deviation of its discounted sum. It
@@ -54,6 +54,7 @@ def random_network_distillation(config, agent, env):
         config: an `algorithms.rnd.Config`.
         agent: the agent's ``Config``, for the torso.
         env: the `Env`.
+        axis_name: of the devices that share the environments out, or None.
 
     Returns:
         A `Bonus`.
@@ -86,32 +87,33 @@ def random_network_distillation(config, agent, env):
         return jnp.square(found - truth).mean(-1)
 
     def observe(state, trajectories):
-        return state._replace(observations=absorb(state.observations, successors(trajectories)))
+        return state._replace(observations=absorb(state.observations, successors(trajectories), axis_name))
 
     def update(key, state, trajectories):
         rows = successors(trajectories)
         error = errors(state.predictor, state.target, whiten(state.observations, rows))
         error = error.reshape(trajectories.reward.shape)
         filtered, discounted = discounted_sums(state.filter, error, config.intrinsic_gamma)
-        returns = absorb(state.returns, discounted.ravel())
+        returns = absorb(state.returns, discounted.ravel(), axis_name)
         # No mean is subtracted: a bonus is never a punishment.
         trajectories = trajectories._replace(bonus=error / statistics.standard_deviation(returns))
 
-        observations = absorb(state.observations, rows)
+        observations = absorb(state.observations, rows, axis_name)
 
         def loss(predictor, rows):
             return errors(predictor, state.target, rows).mean(), {}
 
         def learn(loop, rows):
             predictor, opt_state = loop
-            gradient, _ = gradient_of(Objective(lambda params, rows: rows, loss), predictor, rows)
+            objective = Objective(lambda params, rows: rows, loss)
+            gradient, _ = gradient_of(objective, predictor, rows, axis_name=axis_name)
             step, opt_state = optimizer.update(gradient, opt_state, predictor)
             return (optax.apply_updates(predictor, step), opt_state), None
 
         def learn_all(loop, key):
             return jax.lax.scan(learn, loop, deal(key, whiten(observations, rows), config.predictor_minibatches))
 
-        keys = jax.random.split(key, config.predictor_passes)
+        keys = jax.random.split(key, config.predictor_epochs)
         (predictor, opt_state), _ = jax.lax.scan(learn_all, (state.predictor, state.opt_state), keys)
         return Explorer(state.target, predictor, opt_state, observations, returns, filtered), trajectories
 
@@ -121,13 +123,13 @@ def random_network_distillation(config, agent, env):
     return Bonus(init, observe, update, make_credit, config.warm_up)
 
 
-def absorb(moments, samples):
-    """``moments`` (`statistics.Statistics`) of ``samples [N, ...]`` too."""
+def absorb(moments, samples, axis_name=None):
+    """``moments`` (`statistics.Statistics`) of ``samples [N, ...]``, of all devices, too."""
     mean = samples.mean(0)
     noted = moments._replace(
         new_weight=jnp.float32(samples.shape[0]), new_mean=mean, new_squares=jnp.square(samples - mean[None]).sum(0)
     )
-    merged = statistics.merge(jax.tree.map(lambda x: x[None, None], noted))
+    merged = statistics.merge(jax.tree.map(lambda x: x[None, None], noted), axis_name)
     return jax.tree.map(lambda x: x[0, 0], merged)
 
 

@@ -37,7 +37,7 @@ _AT_LEAST_ZERO = (
     "value_coefficient",
 )
 _BETWEEN_0_AND_1 = ("gamma", "intrinsic_gamma", "lambda_", "outer_momentum", "rmsprop_decay", "sticky_actions")
-_MAY_BE_ZERO = ("max_lead", "observe", "stagger_resets", "time_limit", "warm_up")  # of the ints
+_MAY_BE_ZERO = ("device_delay", "max_lead", "observe", "stagger_resets", "time_limit", "warm_up")  # of the ints
 _MOST_FRAMES = 2**31 - 1  # frames are counted in int32
 
 

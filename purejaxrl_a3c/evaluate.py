@@ -59,7 +59,7 @@ def run_episodes(algorithm, state, key, episodes, deterministic):
 
     def tick(loop):
         time, position, running, returns, lengths = loop
-        noise, keys = rollout.draw(network, jax.random.fold_in(key_run, time), (episodes,))
+        noise, keys = rollout.draw(network, jax.random.fold_in(key_run, time), jnp.arange(episodes))
         position, timestep = jax.vmap(act)(position, noise, keys)
         returns = jnp.where(running, timestep.episode_return, returns)
         lengths = jnp.where(running, timestep.episode_length, lengths)

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,25 +32,48 @@ def make_folder(path):
     return path
 
 
-def write_config(folder, algorithm, config, seed):
-    """Write ``config.json``: the algorithm's name, its settings, the seed and the versions used."""
-    record = {
+def record(algorithm, config, seed):
+    """What describes a run, for JSON: the algorithm's name, its settings, the seed and the versions used."""
+    return {
         "algorithm": algorithm,
         "seed": seed,
         "config": dataclasses.asdict(config),
         "versions": {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES},
     }
+
+
+def write_config(folder, record):
+    """Write ``config.json``."""
     (folder / "config.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 class MetricsFile:
-    """``metrics.csv``: a row an iteration, on disk after every piece."""
+    """``metrics.csv``: a row an iteration, on disk after every piece.
 
-    def __init__(self, folder):
-        """Create the file with its header."""
-        self._file = (folder / "metrics.csv").open("x", newline="")
+    Attributes:
+        before: `Metrics` ``[I]`` of the iterations that were there already.
+    """
+
+    def __init__(self, folder, frames=None):
+        """Create the file with its header; or, with ``frames``, go on after the row of so many.
+
+        Rows after that one are dropped: the run that goes on makes the same again.
+
+        Raises:
+            InputError: if the file to go on in is not there or not whole up to that row.
+        """
+        path = folder / "metrics.csv"
+        rows = [] if frames is None else _read_rows(path, frames)
+        unfinished = folder / "metrics.csv.unfinished"
+        with unfinished.open("w", newline="") as file:
+            csv.writer(file).writerows([Metrics._fields, *rows])
+        if frames is None and path.exists():
+            raise FileExistsError(path)
+        unfinished.rename(path)
+        numbers: Any = np.array([[float(x or "nan") for x in row] for row in rows]).reshape(-1, len(Metrics._fields))
+        self.before = Metrics(*numbers.T)
+        self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(Metrics._fields)
 
     def append(self, metrics):
         """Write the rows of ``metrics``, every field ``[iterations]``; empty cells for NaN."""
@@ -60,6 +84,18 @@ class MetricsFile:
     def close(self):
         """Close the file."""
         self._file.close()
+
+
+def _read_rows(path, frames):
+    try:
+        with path.open(newline="") as file:
+            header, *rows = csv.reader(file)
+            rows = [row for row in rows if len(row) == len(header) and int(row[0]) <= frames]
+    except (OSError, ValueError):
+        header, rows = [], []
+    if tuple(header) != Metrics._fields or not rows or int(rows[-1][0]) != frames:
+        checks.reject("resume", str(path), f"the metrics of the run, up to frame {frames} at least")
+    return rows
 
 
 def binned_mean(frames, values, weights, bins):

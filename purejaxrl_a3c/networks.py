@@ -4,14 +4,13 @@ The head follows from the action space. Torso and core are arguments, so there i
 of anything.
 """
 
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks
+from purejaxrl_a3c import checks, randomness
 from purejaxrl_a3c.cores import CORES
 from purejaxrl_a3c.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
 from purejaxrl_a3c.envs import spaces
@@ -60,17 +59,13 @@ class PolicyHead(nn.Module):
         return (TanhGaussian if self.squash_actions and space.bounded else DiagGaussian)(loc, log_scale)
 
 
-def action_noise(action_space, key, shape):
-    """What a policy's ``sample`` needs for actions of ``shape``, drawn flat: see `rollout.draw`."""
-    event: tuple[int, ...] = ()
+def action_noise(action_space, key, index):
+    """What a policy's ``sample`` needs for the actions of these numbers, int32 ``[...]``: leaves ``[..., *event]``."""
+    if isinstance(action_space, spaces.Discrete):
+        return randomness.uniform_at(key, index)
     if isinstance(action_space, spaces.MultiDiscrete):
-        event = (len(action_space.sizes),)
-    if isinstance(action_space, spaces.Continuous):
-        event = (action_space.size,)
-    size = math.prod((*shape, *event))
-    is_continuous = isinstance(action_space, spaces.Continuous)
-    flat = jax.random.normal(key, (size,)) if is_continuous else jax.random.uniform(key, (size,))
-    return flat.reshape(*shape, *event)
+        return randomness.uniform_at(key, randomness.components(index, len(action_space.sizes)))
+    return randomness.normal_at(key, randomness.components(index, action_space.size))
 
 
 def make(config, env, weights_per_worker=False, num_values=1):
@@ -140,8 +135,8 @@ def make(config, env, weights_per_worker=False, num_values=1):
         carry, rows = outputs(look_at_all, params, carry, obs, first)
         return carry, jax.tree.map(lambda x: x.reshape(*first.shape, *x.shape[1:]), rows)
 
-    def noise(key, shape):
-        return action_noise(env.action_space, key, shape)
+    def noise(key, index):
+        return action_noise(env.action_space, key, index)
 
     return Network(init, lambda: fresh, noise, step, unroll)
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import objectives, returns
+from purejaxrl_a3c import collectives, objectives, returns
 from purejaxrl_a3c.types import Carry, Objective, Observation, Targets
 
 
@@ -55,7 +55,7 @@ def _pieces(network, config, make_credit):
     return prepare
 
 
-def _ppo(network, config, make_credit, policy_loss):
+def _ppo(network, config, make_credit, axis_name, policy_loss):
     """PPO with ``policy_loss(ratio, advantage, kl, *adapted)``, each of them ``[M, T]``, for the policy's part."""
 
     def loss(params, pieces, *adapted):
@@ -64,7 +64,7 @@ def _ppo(network, config, make_credit, policy_loss):
         kl = pieces.policy.kl(outputs.policy)
         advantage = pieces.targets.advantage
         if config.normalize_advantages:
-            advantage = standardised(advantage)
+            advantage = standardised(advantage, axis_name)
         error = jnp.square(outputs.value - pieces.targets.value)
         if config.clip_values:
             change = jnp.clip(outputs.value - pieces.value, -config.clip_range, config.clip_range)
@@ -81,12 +81,14 @@ def _ppo(network, config, make_credit, policy_loss):
     return Objective(_pieces(network, config, make_credit), loss)
 
 
-def standardised(advantage):
-    """Mean 0 and deviation 1 over a minibatch."""
-    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+def standardised(advantage, axis_name=None):
+    """Mean 0 and deviation 1 over a minibatch, of all devices together."""
+    difference = advantage - collectives.mean(advantage.mean(), axis_name)
+    deviation = jnp.sqrt(collectives.mean(jnp.square(difference).mean(), axis_name))
+    return difference / (deviation + 1e-8)
 
 
-def ppo_clip(network, config, make_credit=objectives.extrinsic):
+def ppo_clip(network, config, make_credit=objectives.extrinsic, axis_name=None):
     """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.minibatches`.
 
     ``mean over steps of: - min(rho A, clip(rho, 1 - clip_range, 1 + clip_range) A) - ...``, the rest as in
@@ -97,6 +99,7 @@ def ppo_clip(network, config, make_credit=objectives.extrinsic):
         config: any object with what `objectives.policy_gradient` needs; ``clip_range``; ``normalize_advantages``, a
             bool: over each minibatch; and ``clip_values``, a bool: no gain from moving a value by more than that range.
         make_credit: (network, config) -> `Credit`.
+        axis_name: of the devices that share the environments out, or None.
     """
 
     def policy_loss(ratio, advantage, kl):
@@ -104,13 +107,15 @@ def ppo_clip(network, config, make_credit=objectives.extrinsic):
         clipped = jnp.clip(ratio, 1 - config.clip_range, 1 + config.clip_range)
         return -jnp.minimum(ratio * advantage, clipped * advantage)
 
-    return _ppo(network, config, make_credit, policy_loss)
+    return _ppo(network, config, make_credit, axis_name, policy_loss)
 
 
-def ppo_kl(network, config, make_credit=objectives.extrinsic):
+def ppo_kl(network, config, make_credit=objectives.extrinsic, axis_name=None):
     """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.minibatches`.
 
     ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``; the loss's third argument is the coefficient,
     which the update rule keeps and adapts. Arguments as of `ppo_clip`.
     """
-    return _ppo(network, config, make_credit, lambda ratio, advantage, kl, beta: beta * kl - ratio * advantage)
+    return _ppo(
+        network, config, make_credit, axis_name, lambda ratio, advantage, kl, beta: beta * kl - ratio * advantage
+    )

@@ -1,10 +1,11 @@
 """Acting: one environment under one set of parameters; ``vmap`` adds environments and workers."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from purejaxrl_a3c import randomness
 from purejaxrl_a3c.types import Carry, Observation, Trajectory
 
 
@@ -20,17 +21,19 @@ class Position(NamedTuple):
 def start(env, network, key):
     """The `Position` at the start of a fresh episode."""
     state, obs = env.reset(key)
-    return Position(state, obs, jax.numpy.bool_(True), network.carry())
+    return Position(state, obs, jnp.bool_(True), network.carry())
 
 
-def draw(network, key, shape):
-    """All randomness of the steps of ``shape``: ``(noise, keys)``, leaves ``[*shape, ...]``, for `unroll`.
+def draw(network, key, index):
+    """All randomness of some steps: ``(noise, keys)``, leaves ``[..., *]``, for `unroll`.
 
-    It is drawn at once, before anything is mapped: XLA's CPU backend takes six times as long to compile a draw
-    of ten numbers for each of many keys as it does to compile one of as many numbers from a single key.
+    Args:
+        network: the `Network`.
+        key: consumed.
+        index: int32 ``[...]``, the steps' numbers among all that share ``key``, from 0; see `randomness`.
     """
-    keys = jax.random.split(key, 1 + 2 * math.prod(shape))
-    return network.noise(keys[0], shape), keys[1:].reshape(*shape, 2)
+    noise = network.noise(jax.random.fold_in(key, 0), index)
+    return noise, randomness.keys_at(key, 1 + randomness.components(index, 2))
 
 
 def unroll(env, network, params, position, noise, keys):

@@ -58,9 +58,9 @@ class Env(NamedTuple):
     """(key, state, action) -> (state, time step). One that resets itself takes two keys, ``[2]``: see `auto_reset`."""
     observation_shape: tuple[int, ...]
     action_space: Any  # see envs/spaces.py
-    refresh: Callable[[Any], Any] = lambda states: states
-    """States of all copies, leaves ``[W, B, ...]``, to the same: once an iteration, after learning. This is where
-    statistics are shared between the copies; between two calls they stand still."""
+    refresh: Callable[..., Any] = lambda states, axis_name=None: states
+    """(states[, axis_name]) -> states, of all copies, leaves ``[W, B, ...]``: once an iteration, after learning. Here
+    statistics are shared between the copies, of all devices; between two calls they stand still."""
     freeze: Callable[[Any], "Env"] | None = None
     """State of one copy -> the environment for evaluation, with that state's statistics for good; None if episodic."""
 
@@ -80,8 +80,8 @@ class Network(NamedTuple):
 
     init: Callable[[Key], Params]
     carry: Callable[[], Carry]
-    noise: Callable[[Key, tuple[int, ...]], Any]
-    """(key, shape) -> what ``outputs.policy.sample`` needs for actions of that leading shape."""
+    noise: Callable[[Key, jax.Array], Any]
+    """(key, index [...]) -> what ``outputs.policy.sample`` needs for the actions of these numbers, leaves [..., *]."""
     step: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
     """(params, carry, obs, first) -> (carry, outputs) for one observation: acting."""
     unroll: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
@@ -131,7 +131,8 @@ class UpdateRule(NamedTuple):
     """(learner[, turn]) -> acting parameters, every leaf with a leading axis [W], or [L] for the workers of a turn."""
     update: Callable[..., tuple[Any, dict[str, jax.Array]]]
     """(key, learner, objective, trajectories [W, B, T][, turn]) -> (learner, named vectors to report, an entry a push):
-    what the objective reports, ``gradient_norm`` and ``staleness``; in a turn also ``virtual_time``. [L] in a turn."""
+    what the objective reports, ``gradient_norm``, ``staleness`` and ``staleness_within``; in a turn also
+    ``virtual_time``, and [L] entries. On several devices they are of the pushes from all of them."""
     next_turn: Callable[[Key, Any, jax.Array], tuple[Any, Any]] | None = None
     """None: an iteration is one update, for which all workers act. Otherwise (key, learner, room) -> (learner, turn):
     an iteration takes as many turns as it takes until ``W`` pushes are made. See `updates.clock.Turn`."""
@@ -166,6 +167,7 @@ class Metrics(NamedTuple):
     gradient_norm: jax.Array  # global l2 norm before clipping, mean over the pushes
     staleness_mean: jax.Array  # updates between pull and push, mean over the pushes
     staleness_max: jax.Array  # int32
+    staleness_within: jax.Array  # of staleness_mean, what pushes from the same device cause: all of it on one device
     virtual_time: jax.Array  # in mean service times of a worker; without a clock, iterations
 
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from purejaxrl_a3c import a3c, envs, evaluate, make_train, networks, updates
-from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c.actor_critic import Grid, actor_critic
 from purejaxrl_a3c.types import Env, Objective, TimeStep
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -52,8 +52,7 @@ def test_on_the_clock_every_push_is_of_the_workers_own_next_rollout_under_its_ow
     env = counter()
     network = networks.make(CONFIG, env, weights_per_worker=True)
     rule = updates.asynchronous(optax.sgd(0.05), W, asynchrony, lanes=lanes)
-    sizes = {"num_workers": W, "envs_per_worker": B, "rollout_length": T}
-    algorithm = actor_critic(env, network, ratio(network), rule, **sizes)
+    algorithm = actor_critic(env, network, ratio(network), rule, Grid(W, B), rollout_length=T)
     state = jax.jit(algorithm.init)(KEY)
     step = jax.jit(algorithm.step)
     times, uneven = [], False

@@ -194,7 +194,7 @@ BAD = [
     ("extrinsic_coefficient", -1.0, ">= 0"),
     ("predictor_learning_rate", -1.0, ">= 0"),
     ("predictor_minibatches", 3, "a divisor of 1024, the frames of a rollout"),
-    ("predictor_passes", 0, "an int >= 1"),
+    ("predictor_epochs", 0, "an int >= 1"),
     ("num_features", 0, "an int >= 1"),
     ("warm_up", -1, "an int >= 0"),
 ]

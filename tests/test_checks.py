@@ -143,7 +143,7 @@ def test_bad_settings_of_averaging(field, value, accepted):
 
 PPO: list[tuple[str, Any, str]] = [
     ("policy_loss", "penalty", "one of clip, kl"),
-    ("passes", 0, "an int >= 1"),
+    ("epochs", 0, "an int >= 1"),
     ("minibatches", 0, "an int >= 1"),
     ("minibatches", 7, "a divisor of 40, num_envs * rollout_length"),
     ("clip_range", 0.0, "> 0"),

@@ -1,5 +1,6 @@
 """One battery that every algorithm passes: add a line to ``CONFIGS``."""
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c import a2c, a3c, averaging, checkpoint, envs, evaluate, impala, make_train, ppo, reinforce, rnd
 from purejaxrl_a3c.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -69,10 +70,10 @@ CONFIGS: dict[str, Any] = {
         wrappers=envs.Wrappers(time_limit=6),
         **(SMALL | {"env_id": "Pendulum-v1", "rollout_length": 12}),
     ),
-    "ppo": ppo.Config(num_envs=8, passes=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
+    "ppo": ppo.Config(num_envs=8, epochs=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
     "ppo_lstm_continuous": ppo.Config(
         num_envs=8,
-        passes=2,
+        epochs=2,
         minibatches=2,
         policy_loss="kl",
         learning_rate=1e-2,
@@ -82,8 +83,8 @@ CONFIGS: dict[str, Any] = {
         **(SMALL | {"env_id": "Pendulum-v1"}),
     ),
     "rnd": rnd.Config(
-        agent=ppo.Config(num_envs=8, passes=1, minibatches=2, learning_rate=1e-2, **SMALL),
-        predictor_passes=1,
+        agent=ppo.Config(num_envs=8, epochs=1, minibatches=2, learning_rate=1e-2, **SMALL),
+        predictor_epochs=1,
         predictor_minibatches=2,
         num_features=4,
         warm_up=1,
@@ -243,15 +244,26 @@ def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, res
     assert_equal(jax.tree.map(lambda *x: jnp.concatenate(x), first, second), result.metrics)
 
 
-def test_a_run_in_pieces_is_the_same_run(config, result):
+def test_a_run_in_pieces_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(config, result, tmp_path):
+    run = compile_run(config)
     states, pieces = [], []
-    for piece in run_in_pieces(compile_run(config), KEY):
+    for piece in run_in_pieces(run, KEY, every=5):
         states.append(jax.device_get(piece.state))
         pieces.append(piece.metrics)
-    assert len(pieces) > 1
+        if piece.state.iteration == 5:
+            checkpoint.write(tmp_path, piece.state, {"config": dataclasses.asdict(config)})
+            up_to_there = len(pieces)
+    assert len(pieces) > 2
     metrics = jax.tree.map(lambda *x: np.concatenate(x), *pieces)
     assert_equal(metrics, jax.device_get(result.metrics))
     assert_equal(states[-1], jax.device_get(result.state))
+
+    record = checkpoint.read_record(tmp_path)
+    assert checkpoint.config_from(type(config), record["config"]) == config
+    rest = list(run_in_pieces(run, KEY, checkpoint.read_state(tmp_path, run.state)))
+    assert_equal(jax.device_get(rest[-1].state), states[-1])
+    metrics = jax.tree.map(lambda *x: np.concatenate(x), *pieces[:up_to_there], *[piece.metrics for piece in rest])
+    assert_equal(metrics, jax.device_get(result.metrics))
 
 
 def test_a_step_is_traced_once(config):

@@ -183,7 +183,7 @@ def blocks(request):
 
     @jax.jit
     def act(position, key):
-        return rollout.unroll(env, network, params, position, *rollout.draw(network, key, (BLOCK,)))
+        return rollout.unroll(env, network, params, position, *rollout.draw(network, key, jnp.arange(BLOCK)))
 
     position = jax.jit(lambda key: rollout.start(env, network, key))(jax.random.key(1))
     position, one = act(position, jax.random.key(2))

@@ -303,7 +303,7 @@ def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_tha
     params = jax.tree.map(lambda x: 3.0 * x, network.init(jax.random.key(0)))
     position = rollout.start(env, network, jax.random.key(1))
     steps = 24
-    draws = [rollout.draw(network, jax.random.key(seed), (steps,)) for seed in (2, 3)]
+    draws = [rollout.draw(network, jax.random.key(seed), jnp.arange(steps)) for seed in (2, 3)]
     position, _ = rollout.unroll(env, network, params, position, *draws[0])
     _, rows = rollout.unroll(env, network, params, position, *draws[1])
     assert rows.truncated.sum() >= 2

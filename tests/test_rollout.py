@@ -17,7 +17,7 @@ def block():
     # Larger than at initialisation: the probabilities are to differ from one half, and from step to step.
     params = jax.tree.map(lambda x: 20.0 * x, network.init(jax.random.key(0)))
     position = rollout.start(env, network, jax.random.key(1))
-    end, rows = rollout.unroll(env, network, params, position, *rollout.draw(network, jax.random.key(2), (T,)))
+    end, rows = rollout.unroll(env, network, params, position, *rollout.draw(network, jax.random.key(2), jnp.arange(T)))
     return network, params, position, end, rows
 
 
@@ -44,7 +44,9 @@ def test_log_probabilities_are_those_of_the_actions_under_the_acting_policy(bloc
 
 def test_a_rollout_goes_on_where_the_last_one_ended(block):
     network, params, _, end, rows = block
-    _, more = rollout.unroll(envs.make(CONFIG), network, params, end, *rollout.draw(network, jax.random.key(3), (2,)))
+    _, more = rollout.unroll(
+        envs.make(CONFIG), network, params, end, *rollout.draw(network, jax.random.key(3), jnp.arange(2))
+    )
     np.testing.assert_array_equal(more.obs[0], end.obs)
     assert more.first[0] == (rows.terminated | rows.truncated)[-1]
     expected = 1 if more.first[0] else rows.episode_length[-1] + 1
@@ -68,7 +70,9 @@ def test_acting_does_not_evaluate_the_value_function():
 
     @jax.jit
     def act(key):
-        return rollout.unroll(env, network._replace(step=step), params, position, *rollout.draw(network, key, (T,)))
+        return rollout.unroll(
+            env, network._replace(step=step), params, position, *rollout.draw(network, key, jnp.arange(T))
+        )
 
     jax.block_until_ready(act(jax.random.key(2)))
     assert not computed

@@ -109,8 +109,9 @@ def test_updates_on_the_clock_equal_the_event_loop(name, lag, max_lead):
     learner, reported, events = rule.init(KEY, PARAMS), [], []
     for i in range(12):
         key_turn, key_update = jax.random.split(jax.random.fold_in(KEY, i))
-        learner, turn = next_turn(key_turn, learner, 3)
-        learner, metrics = update(key_update, learner, OBJECTIVE, targets(i)[turn.workers], turn)
+        learner, lanes = next_turn(key_turn, learner, 3)
+        turn = lanes.turn
+        learner, metrics = update(key_update, learner, OBJECTIVE, targets(i)[turn.workers], lanes)
         active = np.asarray(turn.active)
         reported.append(np.asarray(metrics["staleness"])[active])
         for k in np.flatnonzero(active):

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
-from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c.actor_critic import Grid, actor_critic
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.types import Objective, UpdateRule
 
@@ -572,8 +572,7 @@ def test_learning_sees_the_very_observations_that_were_acted_on():
         network,
         Objective(lambda *x: None, lambda *x: (jnp.float32(0), {})),
         watching(),
-        num_workers=W,
-        envs_per_worker=B,
+        Grid(W, B),
         rollout_length=T,
     )
     state = jax.jit(algorithm.init)(jax.random.key(0))

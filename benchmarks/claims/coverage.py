@@ -13,7 +13,7 @@ from gymnax.environments.bsuite.deep_sea import DeepSea
 from benchmarks.claims.common import COLORS, difference, interval, main, panels, report
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import a2c, envs, networks, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import actor_critic
+from purejaxrl_a3c.actor_critic import Grid, actor_critic
 
 ENVS = (1, 4, 16, 64)
 UPDATES = 16
@@ -62,8 +62,7 @@ def visits(env_id, num_envs, seeds):
         network,
         objectives.policy_gradient(network, config),
         updates.synchronous(optimizers.shared_rmsprop(config, num_updates)),
-        num_workers=1,
-        envs_per_worker=num_envs,
+        Grid(1, num_envs),
         rollout_length=ROLLOUT,
     )
 

@@ -40,7 +40,7 @@ def act(key, params, stagger):
     env, network = algorithm.env, algorithm.network
     key_start, key_act = jax.random.split(key)
     positions = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_start, LANES))
-    noise, keys = rollout.draw(network, key_act, (LANES, STEPS))
+    noise, keys = rollout.draw(network, key_act, jnp.arange(LANES * STEPS).reshape(LANES, STEPS))
     lane = jax.vmap(lambda *random: rollout.unroll(env, network, params, *random))
     _, trajectories = lane(positions, noise, keys)
     return network.unroll(params, network.carry(), trajectories.obs, trajectories.first)[1].value

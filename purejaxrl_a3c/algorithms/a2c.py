@@ -62,17 +62,26 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self, make_bonus=None):
-        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
+    def build(self, axis_name=None, make_bonus=None):
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
+            make_bonus: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
+
+        def rule(optimizer):
+            return updates.synchronous(optimizer, axis_name)
+
         return build(
             self,
             objectives.policy_gradient,
-            updates.synchronous,
+            rule,
             num_workers=1,
             envs_per_worker=self.num_envs,
             make_bonus=make_bonus,
+            axis_name=axis_name,
         )

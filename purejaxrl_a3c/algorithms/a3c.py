@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from purejaxrl_a3c import envs, objectives, optimizers, updates
+from purejaxrl_a3c import checks, envs, objectives, optimizers, updates
 from purejaxrl_a3c.actor_critic import build
 from purejaxrl_a3c.corrections import CORRECTIONS
 from purejaxrl_a3c.torsos import Torso
@@ -73,17 +73,25 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self, make_bonus=None):
-        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
+    def build(self, axis_name=None, make_bonus=None):
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
+            make_bonus: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
+        if self.asynchrony.device_delay and self.correction != "none":
+            checks.reject("correction", self.correction, "none while device_delay is not 0")
 
         def rule(optimizer):
             optimizer = optimizers.with_momentum(optimizer, self.momentum)
+            if self.asynchrony.device_delay:
+                return updates.overlapped(optimizer, self.num_workers, self.asynchrony, axis_name)
             optimizer = CORRECTIONS[self.correction](optimizer, self.correction_strength)
-            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony)
+            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony, axis_name=axis_name)
 
         return build(
             self,
@@ -94,4 +102,5 @@ class Config:
             updates_per_iteration=self.num_workers,
             weights_per_worker=True,
             make_bonus=make_bonus,
+            axis_name=axis_name,
         )

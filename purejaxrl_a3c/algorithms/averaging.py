@@ -36,8 +36,11 @@ class Config:
         """Environment steps of the whole run, over all workers."""
         return self.num_workers * self.worker.total_frames
 
-    def build(self):
+    def build(self, axis_name=None):
         """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -47,7 +50,7 @@ class Config:
         def rule(optimizer):
             outer = optax.sgd(self.outer_learning_rate, self.outer_momentum, nesterov=True)
             mix = updates.mean(outer) if self.mix == "mean" else updates.ring()
-            return updates.averaging(optimizer, self.num_workers, self.every, mix)
+            return updates.averaging(optimizer, self.num_workers, self.every, mix, axis_name)
 
         return build(
             replace(self.worker, total_frames=self.total_frames),
@@ -56,4 +59,5 @@ class Config:
             num_workers=self.num_workers,
             envs_per_worker=self.worker.num_envs,
             weights_per_worker=True,
+            axis_name=axis_name,
         )

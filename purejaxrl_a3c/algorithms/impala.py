@@ -82,8 +82,12 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self, make_bonus=None):
-        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
+    def build(self, axis_name=None, make_bonus=None):
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
+            make_bonus: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -94,6 +98,7 @@ class Config:
             num_workers=self.num_workers,
             asynchrony=self.asynchrony,
             gradient_at_newest=True,
+            axis_name=axis_name,
         )
         return build(
             self,
@@ -103,5 +108,7 @@ class Config:
             envs_per_worker=self.envs_per_worker,
             updates_per_iteration=self.num_workers,
             weights_per_worker=True,
+            shared_out="envs_per_worker",
             make_bonus=make_bonus,
+            axis_name=axis_name,
         )

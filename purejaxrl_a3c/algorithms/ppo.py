@@ -29,7 +29,7 @@ class Config:
     """Environment steps of a rollout (128 for Atari in Schulman et al. 2017)."""
     total_frames: int = 500_000
     """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
-    passes: int = 4
+    epochs: int = 4
     """Over each rollout (4 for Atari in OpenAI Baselines; *epochs* in the literature) [6]."""
     minibatches: int = 4
     """In each pass (4 in OpenAI Baselines) [6]; of whole environments for a recurrent core, else of single steps."""
@@ -86,8 +86,12 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self, make_bonus=None):
-        """The `Algorithm` of these settings, with a bonus or without: see `actor_critic.build`.
+    def build(self, axis_name=None, make_bonus=None):
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
+            make_bonus: see `actor_critic.build`.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -101,15 +105,21 @@ class Config:
             checks.check_divides("minibatches", self.minibatches, "num_envs, as the core is recurrent", self.num_envs)
         adaptive = updates.adaptive_kl(self.kl_coefficient, self.kl_target) if self.policy_loss == "kl" else None
         rule = partial(
-            updates.minibatches, passes=self.passes, count=self.minibatches, stop_kl=self.stop_kl, adaptive=adaptive
+            updates.minibatches,
+            epochs=self.epochs,
+            count=self.minibatches,
+            stop_kl=self.stop_kl,
+            adaptive=adaptive,
+            axis_name=axis_name,
         )
         return build(
             self,
-            OBJECTIVES[self.policy_loss],
+            partial(OBJECTIVES[self.policy_loss], axis_name=axis_name),
             rule,
             num_workers=1,
             envs_per_worker=self.num_envs,
-            updates_per_iteration=self.passes * self.minibatches,
+            updates_per_iteration=self.epochs * self.minibatches,
             make_optimizer=optimizers.adam,
             make_bonus=make_bonus,
+            axis_name=axis_name,
         )

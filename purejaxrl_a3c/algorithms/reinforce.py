@@ -4,6 +4,7 @@ The one-step actor-critic (Sutton & Barto 2018, section 13.5), next in most tuto
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from purejaxrl_a3c import checks, envs, objectives, optimizers, updates
 from purejaxrl_a3c.actor_critic import CHOICES, build
@@ -69,8 +70,11 @@ class Config:
     initial_scale: float = 1.0
     """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
 
-    def build(self):
+    def build(self, axis_name=None):
         """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -81,8 +85,9 @@ class Config:
         return build(
             self,
             objectives.reinforce,
-            updates.synchronous,
+            partial(updates.synchronous, axis_name=axis_name),
             num_workers=1,
             envs_per_worker=self.num_envs,
             make_optimizer=optimizers.adam,
+            axis_name=axis_name,
         )

@@ -26,7 +26,7 @@ class Config:
     """Discount factor a step of the bonus, which does not end with the episode (0.99)."""
     predictor_learning_rate: float = 1e-4
     """Of the predictor's Adam (1e-4)."""
-    predictor_passes: int = 4
+    predictor_epochs: int = 4
     """Of the predictor over each rollout (4)."""
     predictor_minibatches: int = 4
     """In each pass (4)."""
@@ -46,8 +46,11 @@ class Config:
         """The agent's."""
         return self.agent.total_frames
 
-    def build(self):
+    def build(self, axis_name=None):
         """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
 
         Raises:
             InputError: naming the field, its value and what is accepted.
@@ -55,7 +58,7 @@ class Config:
         checks.check_fields(self, {})
         if not isinstance(self.agent, AGENTS):
             checks.reject("agent", self.agent, "a Config of ppo, a2c, a3c or impala")
-        algorithm = self.agent.build(partial(random_network_distillation, self))
+        algorithm = self.agent.build(axis_name, partial(random_network_distillation, self))
         checks.check_divides(
             "predictor_minibatches", self.predictor_minibatches, "the frames of a rollout", algorithm.frames_per_step
         )

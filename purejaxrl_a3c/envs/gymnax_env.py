@@ -3,11 +3,9 @@
 import dataclasses
 import math
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
@@ -30,8 +28,8 @@ def make(env_id, env_params=None):
         InputError: if no environment of that name is registered (the message lists the nearest names), if it
             cannot be made here for lack of its data, or if it has no parameter of a name in ``env_params``.
     """
-    known = gymnax.registered_envs
-    checks.check_known(env_id, env_id, known)
+    gymnax, gymnax_spaces = _gymnax()
+    checks.check_known(env_id, env_id, gymnax.registered_envs)
     # Some constructors compute with arrays and branch on the result: they must not see a trace that we run in.
     with jax.ensure_compile_time_eval():
         try:
@@ -78,6 +76,7 @@ def make(env_id, env_params=None):
 
 def _action_space(env_id, default, space):
     """Our space, and the function from its actions to gymnax's, whose space is ``space``."""
+    _, gymnax_spaces = _gymnax()
     if isinstance(default, gymnax_spaces.Discrete):
         return spaces.Discrete(default.n), lambda action: action
     if isinstance(default, gymnax_spaces.Tuple) and all(isinstance(s, gymnax_spaces.Discrete) for s in default.spaces):
@@ -88,6 +87,14 @@ def _action_space(env_id, default, space):
             return spaces.Continuous(size), lambda a: spaces.to_bounds(a, space.low, space.high, space.shape)
         return spaces.Continuous(size, bounded=False), lambda action: action.reshape(space.shape)
     return checks.reject("env_id", env_id, f"an environment with discrete or continuous actions, not {default}")
+
+
+def _gymnax():
+    """Import gymnax on first use: it makes an array, and from then on JAX can no longer join other processes."""
+    with jax.ensure_compile_time_eval():
+        import gymnax
+        from gymnax.environments import spaces
+    return gymnax, spaces
 
 
 def _astype(tree, types):

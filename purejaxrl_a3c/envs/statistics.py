@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c import collectives
+
 
 class Statistics(NamedTuple):
     """Moments of the numbers merged so far, and one copy's own since then; ``[...]`` is the shape of a sample."""
@@ -37,26 +39,31 @@ def add(statistics, sample):
     return statistics._replace(new_weight=weight, new_mean=mean, new_squares=squares)
 
 
-def merge(copies):
+def merge(copies, axis_name=None):
     """Bring the moments of all copies up to date (Chan et al. 1979).
 
     Args:
         copies: `Statistics` of all copies, leaves ``[W, B, ...]``, with equal moments.
+        axis_name: of the devices that share the copies out, or None.
 
     Returns:
         The same, with moments of everything that any copy has noted down.
     """
     old = jax.tree.map(lambda x: x[0, 0], copies)
     weights = copies.new_weight.reshape(*copies.new_weight.shape, *(1,) * old.mean.ndim)
-    count = copies.new_weight.sum()
+
+    def total(x):
+        return collectives.total(x.sum((0, 1)), axis_name)
+
+    count = total(copies.new_weight)
     # About the mean of one copy, which lies among the samples, as the old mean before the first merge does not.
-    about = jnp.where(old.weight > 0, old.mean, old.new_mean)
+    about = collectives.mean(jnp.where(old.weight > 0, old.mean, old.new_mean), axis_name)
     shifts = copies.new_mean - about[None, None]
     everything = jnp.maximum(old.weight + count, 1)
-    shift = (weights * shifts).sum((0, 1)) / everything
+    shift = total(weights * shifts) / everything
     squares = jnp.where(old.weight > 0, old.variance * old.weight, 0.0)
     squares += jnp.where(old.weight > 0, old.weight * jnp.square(shift), 0.0)
-    squares += (copies.new_squares + weights * jnp.square(shifts - shift[None, None])).sum((0, 1))
+    squares += total(copies.new_squares + weights * jnp.square(shifts - shift[None, None]))
     merged = start(old.mean.shape)._replace(
         weight=old.weight + count,
         mean=about + shift,

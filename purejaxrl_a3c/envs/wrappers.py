@@ -253,8 +253,9 @@ def scale_rewards(env, gamma):
 
 
 def _refresh(env):
-    def refresh(states):
-        return states._replace(env=env.refresh(states.env), statistics=statistics.merge(states.statistics))
+    def refresh(states, axis_name=None):
+        merged = statistics.merge(states.statistics, axis_name)
+        return states._replace(env=env.refresh(states.env, axis_name), statistics=merged)
 
     return refresh
 

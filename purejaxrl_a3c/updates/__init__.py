@@ -4,6 +4,7 @@ from purejaxrl_a3c.updates.asynchronous import ORDERS, READS, Asynchrony, asynch
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
 from purejaxrl_a3c.updates.clock import LAWS, Service
 from purejaxrl_a3c.updates.minibatches import Adaptive, adaptive_kl, minibatches
+from purejaxrl_a3c.updates.overlapped import overlapped
 from purejaxrl_a3c.updates.synchronous import synchronous
 
 CHOICES = {"schedule": (*ORDERS, "clock"), "service_law": tuple(LAWS), "reads": READS}
@@ -19,6 +20,7 @@ __all__ = [
     "averaging",
     "mean",
     "minibatches",
+    "overlapped",
     "ring",
     "synchronous",
 ]

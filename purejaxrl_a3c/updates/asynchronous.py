@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c import checks
+from purejaxrl_a3c import checks, collectives
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates import clock as clocks
 from purejaxrl_a3c.updates.gradient import gradient_at
@@ -48,6 +48,8 @@ class Asynchrony:
     """Of lagged reads, in pushes, rounded. With one worker every gradient is exactly so many updates late."""
     max_lag: int = 1
     """Versions kept beside the newest one; the largest ``lag``."""
+    device_delay: int = 0
+    """Rounds until a push reaches other devices; 0: they wait for it, and the run is that of one device."""
 
 
 def check_asynchrony(asynchrony, num_workers):
@@ -65,12 +67,16 @@ def check_asynchrony(asynchrony, num_workers):
         checks.reject("lag", lag, f"at most max_lag, {asynchrony.max_lag}")
     if checks.is_concrete(lag) and lag and asynchrony.reads != "lagged":
         checks.reject("lag", lag, "0 unless reads is lagged")
+    if asynchrony.device_delay and not (asynchrony.schedule in ORDERS and asynchrony.reads == "newest"):
+        accepted = f"0 unless schedule is one of {', '.join(ORDERS)} and reads is newest"
+        checks.reject("device_delay", asynchrony.device_delay, accepted)
 
 
 class Learner(NamedTuple):
     """The shared parameters, the shared statistics, and what each worker last pulled.
 
-    A *version* counts the pushes applied so far.
+    A *version* counts the pushes applied so far. Of the workers' snapshots a device has those of its own workers; all
+    else is the same on every device.
     """
 
     params: Params
@@ -78,12 +84,23 @@ class Learner(NamedTuple):
     version: jax.Array  # int32 []
     snapshots: Params  # every leaf [W, ...]
     pulled_version: jax.Array  # int32 [W]: of the newest element of the snapshot
+    missed_here: jax.Array  # int32 [W]: pushes from the worker's own device since it pulled; 0 if there is but one
     recent: jax.Array  # float32 [R, P]: version v in row v % R, of the last R; R is 0 where nobody looks back
     clock: clocks.Clock | None
     staleness: jax.Array  # int32 [8 W]: how many pushes so far had each staleness; the last one: that or more
 
 
-def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradient_at_newest=False):
+class Lanes(NamedTuple):
+    """Who acts in a turn of the clock: this device's ``H`` of its workers."""
+
+    turn: clocks.Turn  # of all devices
+    workers: jax.Array  # int32 [H]: by their numbers on this device
+    number: jax.Array  # int32 [H]: which push of the turn is theirs; L: none
+    active: jax.Array  # bool [H]: whether that push takes place
+    row: jax.Array  # int32 [L]: of each push of the turn, where its gradient is among those of all devices
+
+
+def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradient_at_newest=False, axis_name=None):
     """Asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
 
     Gradients are taken at the worker's snapshot and applied to the newest shared parameters; the worker then pulls.
@@ -91,17 +108,23 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
     workers are busy and read the newest parameters, its mean is ``W - 1`` once every worker has pushed, whatever the
     order; in random order once a round it lies between 0 and ``2 W - 2``.
 
+    On several devices every one computes the gradients of its own workers, gets those of all others, and makes the same
+    pushes in the same order: the run is that of one device.
+
     Args:
         optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, so it must
             not treat leaves of the parameters differently. It is told ``staleness`` (int32 []) and ``pulled``
             (``[P]``, the worker's snapshot) if it takes extra arguments, see `corrections`.
-        num_workers: ``W``.
+        num_workers: ``W``, of all devices.
         asynchrony: an `Asynchrony`; None: as Mnih et al., every worker once a round, in random order.
-        lanes: on the clock, how many workers' rollouts and gradients to compute at once, ``L``; None: half of them,
-            more of which would often have to be thrown away. It changes no distribution.
+        lanes: on the clock, how many pushes a turn may have, ``L``; None: half the workers. On one device so many
+            rollouts and gradients are computed at once, and of more many would be thrown away; on several each computes
+            those of all its workers. It changes no distribution.
         gradient_at_newest: take a worker's gradient when it pushes, at the shared parameters of that moment, as
             IMPALA's learner does; the staleness is then that of the trajectories, for the objective to correct. Pushes
             depend on each other, so the gradients are taken one after the other.
+        axis_name: of the devices that share the workers out or, with ``gradient_at_newest``, every worker's
+            environments; or None.
 
     Returns:
         An `UpdateRule`. On the clock an iteration takes several turns, of up to ``L`` workers each.
@@ -109,10 +132,18 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
     asynchrony = asynchrony or Asynchrony()
     check_asynchrony(asynchrony, num_workers)
     optimizer = optax.with_extra_args_support(optimizer)
+    if asynchrony.device_delay:
+        checks.reject("device_delay", asynchrony.device_delay, "0, except in A3C, see `updates.overlapped`")
+    # Where the gradient is taken at the newest parameters, every device needs all workers, and has a part of each.
+    mean_over, axis_name = (axis_name, None) if gradient_at_newest else (None, axis_name)
+    workers_here = collectives.part("num_workers", num_workers, axis_name)
     on_clock = asynchrony.schedule == "clock"
     lanes = (lanes or (num_workers + 1) // 2) if on_clock else num_workers
     pulls_its_own = asynchrony.reads == "newest" and not (on_clock and asynchrony.max_lead is not None)
     rows = 0 if pulls_its_own else lanes + asynchrony.max_lag + 1
+
+    def numbers_here():
+        return collectives.index(axis_name) * workers_here + jnp.arange(workers_here)
 
     def init(key, params):
         vector = ravel_pytree(params)[0]
@@ -120,105 +151,154 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
             params=params,
             opt_state=optimizer.init(vector),
             version=jnp.int32(0),
-            snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *x.shape)), params),
+            snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (workers_here, *x.shape)), params),
             pulled_version=jnp.zeros(num_workers, jnp.int32),
+            missed_here=jnp.zeros(num_workers, jnp.int32),
             recent=jnp.broadcast_to(vector, (rows, *vector.shape)),
             clock=clocks.start(key, asynchrony.service, num_workers) if on_clock else None,
             staleness=jnp.zeros(8 * num_workers, jnp.int32),
         )
 
-    def actor(learner, turn=None):
-        return learner.snapshots if turn is None else jax.tree.map(lambda x: x[turn.workers], learner.snapshots)
+    def actor(learner, lanes=None):
+        return learner.snapshots if lanes is None else jax.tree.map(lambda x: x[lanes.workers], learner.snapshots)
 
     def next_turn(key, learner, room):
         clock, turn = clocks.next_turn(
             key, learner.clock, asynchrony.service, lanes=lanes, room=room, max_lead=asynchrony.max_lead
         )
-        return learner._replace(clock=clock), turn
+        number = jnp.arange(lanes)
+        acting = Lanes(turn, turn.workers, number, turn.active, number)
+        if axis_name is not None:
+            # Which of the turn's workers are here is not known in advance: all that are here act.
+            own = turn.workers[None] == numbers_here()[:, None]
+            active = (own & turn.active[None]).any(1)
+            number = jnp.where(own.any(1), own.argmax(1), lanes)
+            acting = Lanes(turn, jnp.arange(workers_here), number, active, turn.workers)
+        return learner._replace(clock=clock), acting
 
-    def update(key, learner, objective, trajectories, turn=None):
-        params, unravel = ravel_pytree(learner.params)
+    def vector_at(objective, params, trajectories):
+        """The gradient of one worker. One vector, not a tree: a push is then a few kernels, not a few for each leaf."""
+        gradient, metrics = gradient_at(objective, params, trajectories, mean_over)
+        return ravel_pytree(gradient)[0], metrics
 
-        # One vector instead of a tree: each push is then a few kernels, not a few for every leaf.
-        def vector_at(params, rows):
-            gradient, metrics = gradient_at(objective, params, rows)
-            return ravel_pytree(gradient)[0], metrics
-
-        if not gradient_at_newest:
-            gradients, metrics = jax.vmap(vector_at)(actor(learner, turn), trajectories)
-        if turn is None:
-            workers = lane = ORDERS[asynchrony.schedule](key, num_workers)
-            active = None
-        else:
-            workers, active = turn.workers, turn.active
-            lane = jnp.arange(lanes)
+    def push_in_order(learner, gradient_of, work, pulled, workers, active, staleness):
+        """Everything that the pushes change one after the other; parameters as vectors."""
 
         def push(shared, arrival):
-            worker, lane, active = arrival
-            params, opt_state, version, snapshots, pulled_version, recent = shared
-            staleness = version - pulled_version[worker]
-            if gradient_at_newest:
-                gradient, reported = vector_at(unravel(params), jax.tree.map(lambda x: x[lane], trajectories))
-            else:
-                gradient, reported = gradients[lane], {}
-            step, pushed = optimizer.update(gradient, opt_state, params, staleness=staleness, pulled=snapshots[worker])
-            pushed = optax.apply_updates(params, step), pushed, version + 1
+            params, opt_state, snapshots, recent = shared
+            work, pulled, worker, active, staleness, version = arrival
+            gradient, reported = gradient_of(params, work)
+            step, after = optimizer.update(gradient, opt_state, params, staleness=staleness, pulled=pulled)
+            after = optax.apply_updates(params, step), after
             if active is not None:
-                pushed = jax.tree.map(lambda new, old: jnp.where(active, new, old), pushed, shared[:3])
-                worker = jnp.where(active, worker, num_workers)  # nobody
-            params, opt_state, version = pushed
+                after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, (params, opt_state))
+            params, opt_state = after
             if pulls_its_own:
-                snapshots = snapshots.at[worker].set(params, mode="drop")
-                pulled_version = pulled_version.at[worker].set(version, mode="drop")
+                slot = worker - collectives.index(axis_name) * workers_here
+                is_here = (slot >= 0) & (slot < workers_here) & (True if active is None else active)
+                snapshots = snapshots.at[jnp.where(is_here, slot, workers_here)].set(params, mode="drop")
             else:
-                recent = recent.at[version % rows].set(params)
-            return (params, opt_state, version, snapshots, pulled_version, recent), reported | {"staleness": staleness}
+                row = version % rows if active is None else jnp.where(active, version % rows, rows)
+                recent = recent.at[row].set(params, mode="drop")
+            return (params, opt_state, snapshots, recent), reported
 
-        snapshots = jax.vmap(lambda tree: ravel_pytree(tree)[0])(learner.snapshots)
-        shared = (params, learner.opt_state, learner.version, snapshots, learner.pulled_version, learner.recent)
-        shared, reported = jax.lax.scan(push, shared, (workers, lane, active))
-        metrics = reported if gradient_at_newest else metrics | reported
-        staleness = metrics["staleness"]
-        params, opt_state, version, snapshots, pulled_version, recent = shared
+        versions = learner.version + 1 + jnp.arange(workers.size)
+        shared = learner.params, learner.opt_state, learner.snapshots, learner.recent
+        return jax.lax.scan(push, shared, (work, pulled, workers, active, staleness, versions))
+
+    def update(key, learner, objective, trajectories, acting=None):
+        ravel = jax.vmap(lambda tree: ravel_pytree(tree)[0])
+        params, unravel = ravel_pytree(learner.params)
+        if acting is None:
+            workers, active = ORDERS[asynchrony.schedule](key, num_workers), None
+            row, after = workers, jnp.argsort(workers)  # a worker pulls after its own push
+        else:
+            workers, active, after = acting.turn.workers, acting.turn.active, acting.turn.pull
+            row = acting.row
+
+        def taken(params, gradient):
+            return gradient, {}
+
+        def take(params, trajectories):
+            return vector_at(objective, unravel(params), trajectories)
+
+        work, metrics, gradient_of = trajectories, {}, take
+        if not gradient_at_newest:
+            work, metrics = jax.vmap(vector_at, (None, 0, 0))(objective, actor(learner, acting), trajectories)
+            gradient_of = taken
+        work, pulled, metrics = collectives.gather((work, ravel(actor(learner, acting)), metrics), axis_name)
+        work, pulled = jax.tree.map(lambda x: x[row], (work, pulled))
+        if acting is not None:
+            metrics = jax.tree.map(lambda x: x[row], metrics)
+
+        staleness = learner.version + jnp.arange(workers.size) - learner.pulled_version[workers]
+        vectors = learner._replace(params=params, snapshots=ravel(learner.snapshots))
+        shared, reported = push_in_order(vectors, gradient_of, work, pulled, workers, active, staleness)
+        params, opt_state, snapshots, recent = shared
+        versions = learner.version + after + 1
         if not pulls_its_own:
-            after = jnp.argsort(workers) if turn is None else turn.pull
-            pulled = _pull(key, asynchrony, recent, learner.version + after + 1, unravel)
-            snapshots = jnp.where((after >= 0)[:, None], pulled.snapshots, snapshots)
-            pulled_version = jnp.where(after >= 0, pulled.version, pulled_version)
+            here = numbers_here()
+            seen, versions = _pull(key, asynchrony, recent, versions, here, unravel)
+            snapshots = jnp.where((after[here] >= 0)[:, None], seen, snapshots)
 
         bins = jnp.minimum(staleness, learner.staleness.size - 1)
+        pushes = workers.size if active is None else active.sum()
         if active is not None:
             bins = jnp.where(active, bins, learner.staleness.size)
+        missed_here, within = learner.missed_here, staleness
+        if axis_name is not None:
+            missed_here, within, _ = count_within(missed_here, workers, active, after, workers_here)
         learner = Learner(
             params=unravel(params),
             opt_state=opt_state,
-            version=version,
+            version=learner.version + pushes,
             snapshots=jax.vmap(unravel)(snapshots),
-            pulled_version=pulled_version,
+            pulled_version=jnp.where(after >= 0, versions, learner.pulled_version),
+            missed_here=missed_here,
             recent=recent,
             clock=learner.clock,
             staleness=learner.staleness.at[bins].add(1, mode="drop"),
         )
-        return learner, metrics if turn is None else metrics | {"virtual_time": turn.time}
+        metrics |= reported | {"staleness": staleness, "staleness_within": within}
+        return learner, metrics if acting is None else metrics | {"virtual_time": acting.turn.time}
 
     if on_clock:
         return UpdateRule(init, actor, update, next_turn)
     return UpdateRule(init, actor, update)
 
 
-class _Pulled(NamedTuple):
-    snapshots: jax.Array  # [W, P]
-    version: jax.Array  # int32 [W]
+def count_within(missed_here, workers, active, after, workers_of_a_device):
+    """What pushes from the same device contribute to staleness.
+
+    Args:
+        missed_here: int32 ``[W]``, pushes from its own device that each worker has not seen yet.
+        workers: int32 ``[L]``, who pushes, in order.
+        active: bool ``[L]``, whether it does; None: all do.
+        after: int32 ``[W]``, after which of these pushes a worker pulls; -1: it does not.
+        workers_of_a_device: an int.
+
+    Returns:
+        ``missed_here`` after these pushes, the contribution to each push ``[L]``, and how many of these pushes from the
+        same device come before each, ``[L]``.
+    """
+    device = workers // workers_of_a_device
+    order = jnp.arange(workers.size)
+    pushed = jnp.ones(workers.size, bool) if active is None else active
+    before = (device[:, None] == device[None]) & pushed[None] & (order[None] < order[:, None])
+    before = before.sum(1)
+    own_device = jnp.arange(after.size) // workers_of_a_device
+    unseen = (own_device[:, None] == device[None]) & pushed[None] & (order[None] > after[:, None])
+    return jnp.where(after >= 0, 0, missed_here) + unseen.sum(1), missed_here[workers] + before, before
 
 
-def _pull(key, asynchrony, recent, version, unravel):
-    """What a worker sees that pulls when ``version [W]`` is the newest."""
+def _pull(key, asynchrony, recent, version, here, unravel):
+    """What those workers ``here`` see that pull when ``version [W]`` is the newest, and the versions of all."""
     key = jax.random.fold_in(key, 1)
     w, (rows, p) = version.shape[0], recent.shape
     if asynchrony.reads in ("newest", "lagged"):  # the newest are 0 pushes late
         lag = jnp.clip(jnp.round(asynchrony.lag).astype(jnp.int32), 0, asynchrony.max_lag)
         version = jnp.maximum(version - lag, 0)
-        return _Pulled(recent[version % rows], version)
+        return recent[version[here] % rows], version
     if asynchrony.reads == "torn_elements":
         age = jax.random.randint(key, (w, p), 0, asynchrony.max_lag + 1)
     else:
@@ -226,4 +306,4 @@ def _pull(key, asynchrony, recent, version, unravel):
         age = jax.random.randint(key, (w, len(sizes)), 0, asynchrony.max_lag + 1)
         age = jnp.repeat(age, sizes, axis=1, total_repeat_length=p)
     row = jnp.maximum(version[:, None] - age, 0) % rows
-    return _Pulled(recent[row, jnp.arange(p)[None]], version)
+    return recent[row[here], jnp.arange(p)[None]], version

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxrl_a3c import collectives
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.gradient import gradient_at
 
@@ -25,8 +26,8 @@ class Mix(NamedTuple):
     """How workers agree."""
 
     init: Callable[[Params], Any]
-    apply: Callable[[Any, Params, Params], tuple[Any, Params, Params]]
-    """(state, params, workers [W]) -> (state, params, workers [W])"""
+    apply: Callable[[Any, Params, Params, Any], tuple[Any, Params, Params]]
+    """(state, params, workers [W], axis_name) -> (state, params, workers [W]), where W are this device's."""
 
 
 def mean(outer=None):
@@ -43,8 +44,9 @@ def mean(outer=None):
     """
     outer = outer or optax.sgd(1.0)
 
-    def apply(state, params, workers):
-        difference = jax.tree.map(lambda x, many: x - many.mean(0), params, workers)
+    def apply(state, params, workers, axis_name):
+        average = collectives.mean(jax.tree.map(lambda x: x.mean(0), workers), axis_name)
+        difference = jax.tree.map(jnp.subtract, params, average)
         step, state = outer.update(difference, state, params)
         params = optax.apply_updates(params, step)
         return state, params, jax.tree.map(lambda x, many: jnp.broadcast_to(x, many.shape), params, workers)
@@ -61,15 +63,20 @@ def ring():
         A `Mix`.
     """
 
-    def apply(state, params, workers):
+    def apply(state, params, workers, axis_name):
         del params
-        workers = jax.tree.map(lambda x: (x + jnp.roll(x, 1, 0) + jnp.roll(x, -1, 0)) / 3, workers)
-        return state, jax.tree.map(lambda x: x.mean(0), workers), workers
+
+        def mix(x):
+            first, last = collectives.from_next(x[:1], axis_name), collectives.from_previous(x[-1:], axis_name)
+            return (x + jnp.concatenate([last, x[:-1]]) + jnp.concatenate([x[1:], first])) / 3
+
+        workers = jax.tree.map(mix, workers)
+        return state, collectives.mean(jax.tree.map(lambda x: x.mean(0), workers), axis_name), workers
 
     return Mix(lambda params: (), apply)
 
 
-def averaging(optimizer, num_workers, every=1, mix=None):
+def averaging(optimizer, num_workers, every=1, mix=None, axis_name=None):
     """Independent local updates; every so many rounds the workers' parameters are mixed.
 
     Each worker acts with, and takes the gradient at, its own parameters, and has an optimizer state of its own, which
@@ -80,15 +87,17 @@ def averaging(optimizer, num_workers, every=1, mix=None):
         num_workers: ``W``.
         every: ``H``, rounds from one mixing to the next; with 1, a plain mean and SGD it is A2C.
         mix: `mean` or `ring`; None: ``mean()``.
+        axis_name: of the devices that share the workers out, or None.
 
     Returns:
         An `UpdateRule`; its learner's ``params`` are as of the last mixing.
     """
     mix = mix or mean()
+    here = collectives.part("num_workers", num_workers, axis_name)
 
     def init(key, params):
         del key
-        workers = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_workers, *x.shape)), params)
+        workers = jax.tree.map(lambda x: jnp.broadcast_to(x, (here, *x.shape)), params)
         return Learner(params, workers, jax.vmap(optimizer.init)(workers), mix.init(params), jnp.int32(0))
 
     def actor(learner):
@@ -106,8 +115,8 @@ def averaging(optimizer, num_workers, every=1, mix=None):
         )
         rounds = learner.rounds + 1
         mixed = (learner.mix_state, learner.params, workers)
-        mixed = jax.lax.cond(rounds % every == 0, lambda x: mix.apply(*x), lambda x: x, mixed)
+        mixed = jax.lax.cond(rounds % every == 0, lambda x: mix.apply(*x, axis_name), lambda x: x, mixed)
         mix_state, params, workers = mixed
-        return Learner(params, workers, opt_state, mix_state, rounds), metrics
+        return Learner(params, workers, opt_state, mix_state, rounds), collectives.gather(metrics, axis_name)
 
     return UpdateRule(init, actor, update)

@@ -4,16 +4,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxrl_a3c import collectives
 
-def gradient_at(objective, params, trajectories):
+
+def gradient_at(objective, params, trajectories, axis_name=None):
     """The gradient of ``objective`` at ``params`` over trajectories ``[B, T]``, and what is reported of it.
 
-    Staleness is 0 there: a rule that applies the gradient later has to count.
+    Staleness is 0 there: a rule that applies the gradient later has to count. With ``axis_name`` both are means over
+    the devices, which all have as many environments.
     """
-    return gradient_of(objective, params, objective.prepare(params, trajectories))
+    return gradient_of(objective, params, objective.prepare(params, trajectories), axis_name=axis_name)
 
 
-def gradient_of(objective, params, batch, *adapted):
+def gradient_of(objective, params, batch, *adapted, axis_name=None):
     """As `gradient_at`, over a batch that is prepared, or a part of it."""
-    gradient, metrics = jax.grad(objective.loss, has_aux=True)(params, batch, *adapted)
-    return gradient, metrics | {"gradient_norm": optax.tree.norm(gradient), "staleness": jnp.int32(0)}
+    found = jax.grad(objective.loss, has_aux=True)(params, batch, *adapted)
+    gradient, metrics = collectives.mean(found, axis_name)
+    none = {"staleness": jnp.int32(0), "staleness_within": jnp.int32(0)}
+    return gradient, metrics | none | {"gradient_norm": optax.tree.norm(gradient)}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxrl_a3c import collectives
 from purejaxrl_a3c.checks import is_concrete
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.gradient import gradient_of
@@ -50,19 +51,21 @@ def adaptive_kl(coefficient, target):
     return Adaptive(lambda: (jnp.float32(coefficient),), adapt)
 
 
-def minibatches(optimizer, passes, count, *, stop_kl=0.0, adaptive=None):
-    """PPO's rule (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): ``passes * count`` updates on one rollout.
+def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_name=None):
+    """PPO's rule (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): ``epochs * count`` updates on one rollout.
 
     The objective's batch must be a tree of leaves ``[M, ...]``, pieces that are shuffled anew in every pass, dealt out
     and never cut. With one pass and one minibatch this is `synchronous`.
 
     Args:
         optimizer: an optax transformation.
-        passes: over the whole batch, an int (*epochs* in the literature).
+        epochs: passes over the whole batch, an int.
         count: minibatches a pass, an int that divides ``M``.
         stop_kl: learn no more from this rollout once the policy has moved by more than this many nats, as measured on a
             minibatch before its update; 0: never stop. It needs an objective that reports ``kl``.
         adaptive: an `Adaptive`; None: the loss takes no further arguments.
+        axis_name: of the devices that share the environments out, or None. Each deals out its own pieces: a minibatch
+            has as many of every device, so with more than one minibatch the run is not number for number that of one.
 
     Returns:
         An `UpdateRule` with one worker.
@@ -84,7 +87,7 @@ def minibatches(optimizer, passes, count, *, stop_kl=0.0, adaptive=None):
 
         def learn(loop, minibatch):
             params, opt_state, going_on = loop
-            gradient, metrics = gradient_of(objective, params, minibatch, *adapted)
+            gradient, metrics = gradient_of(objective, params, minibatch, *adapted, axis_name=axis_name)
             step, new_state = optimizer.update(gradient, opt_state, params)
             new = optax.apply_updates(params, step), new_state
             kl = metrics.pop("kl", None)
@@ -97,11 +100,11 @@ def minibatches(optimizer, passes, count, *, stop_kl=0.0, adaptive=None):
             return jax.lax.scan(learn, loop, deal(key, batch, count))
 
         loop = (learner.params, learner.opt_state, jnp.bool_(True))
-        loop, metrics = jax.lax.scan(learn_all, loop, jax.random.split(key, passes))
+        loop, metrics = jax.lax.scan(learn_all, loop, jax.random.split(key, epochs))
         params, opt_state, _ = loop
         if adapted:
             _, terms = objective.loss(params, batch, *adapted)
-            adapted = adaptive.adapt(adapted, terms)
+            adapted = adaptive.adapt(adapted, collectives.mean(terms, axis_name))
         return Learner(params, opt_state, adapted), jax.tree.map(jnp.ravel, metrics)
 
     return UpdateRule(init, actor, update)

@@ -16,11 +16,12 @@ class Learner(NamedTuple):
     opt_state: Any
 
 
-def synchronous(optimizer):
+def synchronous(optimizer, axis_name=None):
     """A2C's rule: the gradient of the whole batch, which is the mean of the workers' gradients, applied once.
 
     Args:
         optimizer: an optax transformation.
+        axis_name: of the devices that share the environments out, or None.
 
     Returns:
         An `UpdateRule` with one worker.
@@ -37,7 +38,7 @@ def synchronous(optimizer):
         del key, turn
         params, opt_state = learner
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
-        gradient, metrics = gradient_at(objective, params, environments)
+        gradient, metrics = gradient_at(objective, params, environments, axis_name)
         step, opt_state = optimizer.update(gradient, opt_state, params)
         return Learner(optax.apply_updates(params, step), opt_state), jax.tree.map(lambda x: x[None], metrics)
 

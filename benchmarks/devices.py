@@ -6,6 +6,7 @@ follows from them.
 """
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -47,68 +48,69 @@ def difference(config, count, alone):
     return max(jax.tree.leaves(apart)) / max(float(np.abs(x).max()) for x in jax.tree.leaves(alone))
 
 
-def count_work(config, count):
-    """What one device does in an iteration, from the traced program: see `walk`."""
+def iteration(config, count):
+    """The program of an iteration and the types of its arguments."""
     on = devices.spread(config, jax.devices()[:count])
 
     def step(key, state):
         return config.build(devices.AXIS).step(key, state)
 
-    mapped = on.map(step, (devices.EVERYWHERE, on.state), (on.state, devices.EVERYWHERE))
-    state = jax.eval_shape(
-        on.map(lambda key: config.build(devices.AXIS).init(key), devices.EVERYWHERE, on.state), jax.random.key(0)
-    )
-    found = {"operations": 0.0, "received": 0.0, "collectives": 0.0}
-    walk(jax.make_jaxpr(mapped)(jax.random.key(0), state).jaxpr, 1, count, 1 / getattr(config, "every", 1), found)
-    return found
+    def init(key):
+        return config.build(devices.AXIS).init(key)
+
+    key = jax.random.key(0)
+    state = jax.eval_shape(on.map(init, devices.EVERYWHERE, on.state), key)
+    program = on.map(step, (devices.EVERYWHERE, on.state), (on.state, devices.EVERYWHERE))
+    return program, (key, on.place(state))
 
 
-def walk(jaxpr, times, count, often, found):
-    """Add up operations of matrix products, and bytes that a device receives, as a ring of ``count`` would send them.
+def operations(jaxpr, times=1):
+    """Operations of the matrix products in a traced program.
 
-    A scan counts as often as it runs, a while loop once (it values successors, of which there is one to an environment
-    where nothing was truncated), of a conditional the branch that exchanges most, as often as it is taken.
+    A scan counts as often as it runs, a while loop once: it values successors, of which there is one to an environment
+    where nothing was truncated.
     """
+    total = 0
     for equation in jaxpr.eqns:
-        name = equation.primitive.name
-        size = sum(
-            math.prod(v.aval.shape) * v.aval.dtype.itemsize for v in equation.outvars if hasattr(v.aval, "shape")
-        )
-        if name == "dot_general":
+        if equation.primitive.name == "dot_general":
             (contract, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
-            found["operations"] += (
-                2 * times * math.prod(equation.outvars[0].aval.shape) * math.prod(shape[i] for i in contract)
-            )
-        elif name.startswith("psum") or name.startswith("all_gather") or name == "ppermute":
-            share = {"p": 2 * (count - 1) / count, "a": (count - 1) / count}["a" if name.startswith("all") else "p"]
-            found["received"] += times * size * (float(count > 1) if name == "ppermute" else share)
-            found["collectives"] += times * (count > 1)
-        inner = times * equation.params["length"] if name == "scan" else times
-        branches = []
+            total += 2 * times * math.prod([*equation.outvars[0].aval.shape, *(shape[i] for i in contract)])
+        inner = times * equation.params["length"] if equation.primitive.name == "scan" else times
         for value in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, core.Jaxpr | core.ClosedJaxpr)):
             if isinstance(value, core.Jaxpr | core.ClosedJaxpr):
-                part = dict.fromkeys(found, 0.0)
-                walk(value.jaxpr if isinstance(value, core.ClosedJaxpr) else value, inner, count, often, part)
-                branches.append(part)
-        chosen = [max(branches, key=lambda part: part["received"])] if name == "cond" else branches
-        for part in chosen:
-            for field in found:
-                found[field] += part[field] * (often if name == "cond" else 1)
+                total += operations(value.jaxpr if isinstance(value, core.ClosedJaxpr) else value, inner)
+    return total
 
 
-def collectives_of(config, count):
-    """How often each collective occurs in the compiled iteration."""
-    on = devices.spread(config, jax.devices()[:count])
+def received(text, count, often):
+    """Bytes that a device receives in a compiled program, if devices stand in a ring.
 
-    def step(key, state):
-        return config.build(devices.AXIS).step(key, state)
+    Args:
+        text: of the program.
+        count: devices.
+        often: how often what is not in the main computation, the branch of a conditional, is taken.
+    """
+    shares = {"all-reduce": 2 * (count - 1) / count, "all-gather": (count - 1) / count, "collective-permute": 1.0}
+    total, in_main = 0.0, False
+    for line in text.splitlines():
+        in_main = line.startswith("ENTRY") or (in_main and not line.startswith("}"))
+        found = re.search(r" = (.*?) (all-reduce|all-gather|collective-permute)(-start)?\(", line)
+        if found and count > 1:
+            shapes = re.findall(r"([a-z]+)(\d+)\[([\d,]*)\]", found[1])
+            size = sum(int(bits) // 8 * math.prod(int(n) for n in dims.split(",") if n) for _, bits, dims in shapes)
+            total += size * shares[found[2]] * (1 if in_main else often)
+    return total
 
-    mapped = jax.jit(on.map(step, (devices.EVERYWHERE, on.state), (on.state, devices.EVERYWHERE)))
-    init = on.map(lambda key: config.build(devices.AXIS).init(key), devices.EVERYWHERE, on.state)
-    text: Any = mapped.lower(jax.random.key(0), on.place(jax.eval_shape(init, jax.random.key(0)))).compile().as_text()
-    names = ("all-reduce", "all-gather", "collective-permute")
-    return {name: text.count(f" {name}(") + text.count(f" {name}-start(") for name in names}
+
+def count_work(config, count):
+    """Of one iteration on one device: operations of matrix products, bytes received."""
+    program, arguments = iteration(config, count)
+    text = jax.jit(program).lower(*arguments).compile().as_text()
+    return {
+        "operations": operations(jax.make_jaxpr(program)(*arguments).jaxpr),
+        "received": received(text, count, 1 / getattr(config, "every", 1)),
+    }
 
 
 def main():
@@ -119,7 +121,6 @@ def main():
         alone = jax.device_get(jax.jit(make_train(config))(key).state.learner.params)
         equal[name] = {count: difference(config, count, alone) for count in COUNTS[1:]}
     work = {name: {count: count_work(config, count) for count in COUNTS} for name, config in MODES.items()}
-    compiled = {name: collectives_of(config, COUNTS[-1]) for name, config in MODES.items()}
     rows = [[name, *(f"{by[count]:.1e}" for count in COUNTS[1:])] for name, by in equal.items()]
     table = "Largest difference of a parameter from one device's run, after 10 rounds, over the largest parameter:\n\n"
     table += markdown_table(["", *(f"{count} devices" for count in COUNTS[1:])], rows)
@@ -130,11 +131,8 @@ def main():
     for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
         rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in work.items()]
         table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
-    rows = [[name, *by.values()] for name, by in compiled.items()]
-    table += f"Collectives in the compiled round on {COUNTS[-1]} devices:\n\n"
-    table += markdown_table(["", *next(iter(compiled.values()))], rows) + "\n"
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: LOCKSTEP.build().network.init(key))))
-    save("devices", {"equal": equal, "work": work, "compiled": compiled, "parameters": parameters}, table)
+    save("devices", {"equal": equal, "work": work, "parameters": parameters}, table)
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def test_devices_that_do_not_wait_learn_from_later_gradients():
     result = devices.train_on_devices(config, KEY, jax.devices()[:4])
     total, within = result.metrics.staleness_mean[4:].mean(), result.metrics.staleness_within[4:].mean()
     assert abs(within - 1) < 0.3
-    assert abs(total - (7 + 2 * 6)) < 1  # W - 1, and two rounds of the six workers elsewhere
+    assert abs(total - (1 + 2.5 * 6)) < 0.5  # of the six workers elsewhere two rounds, and half of the next
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state))
 
 

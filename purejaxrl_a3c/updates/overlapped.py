@@ -37,7 +37,8 @@ def overlapped(optimizer, num_workers, asynchrony, axis_name=None):
     workers have pushed since then a device makes on top of them, anew every round; its workers pull the result right
     after their own push. With ``k = 0`` nothing would be on top: that is `asynchronous`.
 
-    The staleness of a push counts what comes before it in the common order and is not in its worker's snapshot.
+    The staleness of a push counts what comes before it in the common order and is not in its worker's snapshot. In
+    random order its mean on ``D`` devices is ``W / D - 1`` within the device and ``(k + 1/2) (W - W / D)`` between them.
 
     Args:
         optimizer: an optax transformation of vectors ``[P]``.

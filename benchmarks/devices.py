@@ -113,6 +113,32 @@ def count_work(config, count):
     }
 
 
+def predict(parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20e-6, memory=1e12, launch=5e-6, every=8):
+    """Seconds of a round on ``count`` accelerators with so many workers each, by mode: assumed, not measured.
+
+    Args:
+        parameters: of the network.
+        count: accelerators.
+        workers: on each.
+        compute: seconds that acting and gradients of a round take.
+        link: bytes a second that an accelerator receives.
+        latency: seconds of a collective.
+        memory: bytes a second of an accelerator's memory; a push moves five vectors of parameters.
+        launch: seconds of the kernels of a push.
+        every: rounds between two averagings.
+    """
+    size, others = 4 * parameters, workers * (count - 1)
+    push = launch + 5 * size / memory
+    reduce = latency + 2 * (count - 1) / count * size / link
+    gather = latency + others * size / link
+    return {
+        "lockstep": compute + reduce + push,
+        "A3C, exact": compute + gather + workers * count * push,
+        "A3C, one round late": max(compute, gather) + workers * (count + 1) * push,
+        "averaging every 8 rounds": compute + push + reduce / every,
+    }
+
+
 def main():
     """Write results/devices.json and results/devices.md."""
     key = jax.random.key(0)
@@ -131,6 +157,13 @@ def main():
     for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
         rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in work.items()]
         table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
+    for workers in (8, 1):
+        table += (
+            f"Predicted milliseconds of a round, workers on each accelerator: {workers}; parameters, accelerators:\n\n"
+        )
+        cases = [(parameters, count, workers) for parameters in (10_000, 1_000_000) for count in (1, 8, 64, 256)]
+        rows = [[name, *(f"{1e3 * predict(*case)[name]:.2f}" for case in cases)] for name in predict(*cases[0])]
+        table += markdown_table(["", *(f"{parameters // 1000}k, {n}" for parameters, n, _ in cases)], rows) + "\n"
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: LOCKSTEP.build().network.init(key))))
     save("devices", {"equal": equal, "work": work, "parameters": parameters}, table)
 

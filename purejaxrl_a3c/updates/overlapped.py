@@ -38,7 +38,7 @@ def overlapped(optimizer, num_workers, asynchrony, axis_name=None):
     after their own push. With ``k = 0`` nothing would be on top: that is `asynchronous`.
 
     The staleness of a push counts what comes before it in the common order and is not in its worker's snapshot. In
-    random order its mean on ``D`` devices is ``W / D - 1`` within the device and ``(k + 1/2) (W - W / D)`` between them.
+    random order its mean on ``D`` devices is ``W / D - 1`` within a device and ``(k + 1/2) (W - W / D)`` between them.
 
     Args:
         optimizer: an optax transformation of vectors ``[P]``.

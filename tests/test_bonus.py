@@ -40,7 +40,7 @@ def blocks(env, network, params):
 
     @jax.jit
     def act(position, key):
-        noise, keys = rollout.draw(network, key, (B, T))
+        noise, keys = rollout.draw(network, key, jnp.arange(B * T).reshape(B, T))
         return jax.vmap(rollout.unroll, (None, None, None, 0, 0, 0))(env, network, params, position, noise, keys)
 
     position = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(KEY, B))

@@ -42,7 +42,11 @@ class Case:
 
         def act(position, seed):
             return jax.vmap(rollout.unroll, (None, None, None, 0, 0, 0))(
-                env, self.network, self.params, position, *rollout.draw(self.network, jax.random.key(seed), (B, T))
+                env,
+                self.network,
+                self.params,
+                position,
+                *rollout.draw(self.network, jax.random.key(seed), jnp.arange(B * T).reshape(B, T)),
             )
 
         def start(key):

@@ -131,10 +131,10 @@ def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
     for i in range(ROUNDS):
         key = jax.random.fold_in(KEY, i)
         if schedule == "clock":
-            learner, turn = rule.next_turn(key, learner, W)
-            workers, active = np.asarray(turn.workers), np.asarray(turn.active)
-            pulls = [np.flatnonzero(turn.pull == k).tolist() for k in range(len(workers))]
-            learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], turn)
+            learner, lanes = rule.next_turn(key, learner, W)
+            workers, active = np.asarray(lanes.turn.workers), np.asarray(lanes.turn.active)
+            pulls = [np.flatnonzero(lanes.turn.pull == k).tolist() for k in range(len(workers))]
+            learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], lanes)
         else:
             workers, active = np.asarray(jax.random.permutation(key, W)), np.ones(W, bool)
             pulls = [[worker] for worker in workers]

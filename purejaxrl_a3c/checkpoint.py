@@ -90,11 +90,11 @@ def config_from(config_type, values):
         checks.reject(
             "resume", odd, f"the fields of {config_type.__module__}.{config_type.__name__}, with nothing more"
         )
-    read = {}
+    read, default = {}, config_type()
     for field in dataclasses.fields(config_type):
-        value = values[field.name]
-        if dataclasses.is_dataclass(field.type):
-            value = config_from(field.type, value)
+        value, kind = values[field.name], type(getattr(default, field.name))
+        if dataclasses.is_dataclass(kind):
+            value = config_from(kind, value)
         read[field.name] = tuple(value) if isinstance(value, list) else value
     return config_type(**read)
 

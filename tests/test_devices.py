@@ -133,12 +133,13 @@ def test_staleness_within_a_device_counts_the_pushes_of_that_device():
             pushed.append(worker)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["momentum", "rmsprop"])
 @pytest.mark.parametrize("delay", [1, 2])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_overlapped_devices_equal_an_event_loop(count, delay, momentum):
+def test_overlapped_devices_equal_an_event_loop(count, delay, name):
     """Each device, on its own: what all have made, the own pushes on top, and a pull right after each of these."""
-    optimizer = optax.sgd(0.1, momentum=momentum or None)
+    rmsprop = optimizers.shared_rmsprop(Settings, num_updates=W * ROUNDS)
+    optimizer = {"momentum": optax.sgd(0.1, momentum=0.9), "rmsprop": rmsprop}[name]
     asynchrony = Asynchrony(device_delay=delay)
     learner, reports = rounds(lambda axis: updates.overlapped(optimizer, W, asynchrony, axis), count)
 

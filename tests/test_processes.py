@@ -130,7 +130,7 @@ def test_two_processes_make_the_run_of_one_and_one_process_goes_on_from_their_ch
     assert_same()
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_lost_process_ends_the_others_and_the_run_goes_on_from_its_last_checkpoint(tmp_path, killed):
     folder = tmp_path / "run"
     forever = [*RUN, "--total-frames", "2000000000", "--checkpoint-every-frames", "2000"]

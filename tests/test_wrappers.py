@@ -547,7 +547,7 @@ class Seen(NamedTuple):
 
 def watching():
     """An update rule that keeps what it is given to learn from, and learns nothing."""
-    names = "policy_loss value_loss entropy value_mean gradient_norm staleness"
+    names = "policy_loss value_loss entropy value_mean gradient_norm staleness staleness_within"
 
     def update(key, learner, objective, trajectories):
         return Seen(learner.params, trajectories), dict.fromkeys(names.split(), jnp.float32(0))

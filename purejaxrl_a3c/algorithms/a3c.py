@@ -83,12 +83,12 @@ class Config:
         Raises:
             InputError: naming the field, its value and what is accepted.
         """
-        if self.asynchrony.device_delay and self.correction != "none":
-            checks.reject("correction", self.correction, "none while device_delay is not 0")
 
         def rule(optimizer):
             optimizer = optimizers.with_momentum(optimizer, self.momentum)
             if self.asynchrony.device_delay:
+                if self.correction != "none":
+                    checks.reject("correction", self.correction, "none while device_delay is not 0")
                 return updates.overlapped(optimizer, self.num_workers, self.asynchrony, axis_name)
             optimizer = CORRECTIONS[self.correction](optimizer, self.correction_strength)
             return updates.asynchronous(optimizer, self.num_workers, self.asynchrony, axis_name=axis_name)

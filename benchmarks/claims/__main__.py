@@ -19,6 +19,7 @@ SCRIPTS = (
     "momentum",
     "speedup",
     "stragglers",
+    "policy_lag",
 )
 PAGE = Path(__file__).parent / "README.md"
 HEAD = """# The claims of the tutorials, as measurements

@@ -12,7 +12,7 @@ RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 ARMS = {"vtrace": "V-trace", "one_step": "one-step", "epsilon": "epsilon", "none": "no correction"}
 
 
-def config(sizes, learning_rate, lag, off_policy="vtrace", max_lag=max(LAGS)):
+def config(sizes, learning_rate, lag, off_policy="vtrace"):
     """One worker with 16 environments that acts with parameters ``lag`` updates old; gradients are at the newest."""
     return impala.Config(
         num_workers=1,
@@ -22,7 +22,7 @@ def config(sizes, learning_rate, lag, off_policy="vtrace", max_lag=max(LAGS)):
         learning_rate=learning_rate,
         hidden_sizes=(32,),
         off_policy=off_policy,
-        asynchrony=Asynchrony(reads="lagged", lag=lag, max_lag=max_lag),
+        asynchrony=Asynchrony(reads="lagged", lag=lag, max_lag=max(LAGS)),
     )
 
 

@@ -35,15 +35,16 @@ def main(argv=None):
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:  # a broken connection comes as one of several kinds
         if jax.process_count() == 1:
             raise
-        reason = str(error).strip().splitlines()[0][:200]
-        message = (
-            f"error: process {jax.process_index()} of {jax.process_count()} lost the others: {reason}\n"
-            "go on from the last checkpoint, if checkpoint-every-frames was set, with --resume FOLDER"
+        # At once and without a traceback: JAX's own watchdog may end this process any moment.
+        reason = (str(error).strip().splitlines() or [repr(error)])[0][:200]
+        sys.stderr.write(
+            f"\nerror: process {jax.process_index()} of {jax.process_count()} has to stop: {reason}\n"
+            "If another process was lost, go on from the last checkpoint with --resume FOLDER.\n"
         )
-        console.print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
+        sys.stderr.flush()
         os._exit(1)  # a regular exit would wait for the lost process
 
 

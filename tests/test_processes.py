@@ -144,7 +144,8 @@ def test_a_lost_process_ends_the_others_and_the_run_goes_on_from_its_last_checkp
     left = processes[1 - killed]
     output = left.communicate(timeout=240)[0]
     assert left.returncode not in (0, None)
-    assert f"process {1 - killed} of 2 lost the others" in output or "coordination service" in output.lower()
+    # Or JAX's watchdog was faster, which says so too.
+    assert f"process {1 - killed} of 2 has to stop" in output or "another task died" in output
     processes[killed].communicate()
     resumed = start(["train", "--resume", str(folder)], 2)
     before = max(int(path.parent.name) for path in folder.glob("checkpoints/*/digests.json"))

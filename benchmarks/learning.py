@@ -92,7 +92,7 @@ def render(name, seeds, episodes, data, order):
         rows.append(
             [
                 f"{label} on {title}",
-                f"{row['config']['total_frames']:,}",
+                f"{row['frames'] if 'frames' in row else row['config']['total_frames']:,}",
                 f"{middle:.{digits}f}",
                 f"{low:.{digits}f} to {high:.{digits}f}",
                 f"{min(returns):.{digits}f}",
@@ -134,6 +134,7 @@ def main(
         frames, curves = smooth(metrics)
         measured = {
             "config": dataclasses.asdict(config),
+            "frames": config.total_frames,
             "returns": returns.tolist(),
             "interquartile_mean": float(interquartile_mean(returns)),
             "interval": list(interval(returns)),

@@ -158,9 +158,10 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
                 env_id="Acrobot-v1",
                 num_envs=16,
                 total_frames=1_000_000,
-                learning_rate=1e-3,
+                minibatches=32,
+                learning_rate=5e-4,
                 lambda_=0.94,
-                entropy_coefficient=0.0,
+                entropy_coefficient=0.01,
                 wrappers=Wrappers(normalize_observations=True),
             )
         },

@@ -55,10 +55,11 @@ def train_and_evaluate(config, seeds, episodes):
 def plot(path, panels):
     """Learning curves ``{title: {label: {frames, middle, low, high}}}``: interquartile mean, and range of seeds."""
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
+    colors = dict(zip(dict.fromkeys(label for curves in panels.values() for label in curves), COLORS, strict=False))
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for color, (label, curve) in zip(COLORS, curves.items(), strict=False):
-            axes.plot(curve["frames"], curve["middle"], color=color, lw=2, label=label)
-            axes.fill_between(curve["frames"], curve["low"], curve["high"], color=color, alpha=0.15, lw=0)
+        for label, curve in curves.items():
+            axes.plot(curve["frames"], curve["middle"], color=colors[label], lw=2, label=label)
+            axes.fill_between(curve["frames"], curve["low"], curve["high"], color=colors[label], alpha=0.15, lw=0)
         axes.set_title(title)
         axes.set_xlabel("frames")
         axes.grid(alpha=0.3)

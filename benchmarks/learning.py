@@ -6,6 +6,7 @@ interval, worst seed) and the learning curves. The suites are in ``benchmarks/su
 """
 
 import dataclasses
+import itertools
 import json
 import time
 from typing import Annotated, Any
@@ -55,7 +56,8 @@ def train_and_evaluate(config, seeds, episodes):
 def plot(path, panels):
     """Learning curves ``{title: {label: {frames, middle, low, high}}}``: interquartile mean, and range of seeds."""
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
-    colors = dict(zip(dict.fromkeys(label for curves in panels.values() for label in curves), COLORS, strict=False))
+    labels = dict.fromkeys(label for curves in panels.values() for label in curves)
+    colors = dict(zip(labels, itertools.cycle(COLORS), strict=False))
     for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for label, curve in curves.items():
             axes.plot(curve["frames"], curve["middle"], color=colors[label], lw=2, label=label)

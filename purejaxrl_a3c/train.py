@@ -84,8 +84,8 @@ def compile_run(config, devices=None):
     Raises:
         InputError: as `make_train`.
     """
-    started = time.perf_counter()
     algorithm = config.build()
+    started = time.perf_counter()  # only now: what was built may first have had to import its suite of environments
 
     def local():
         """The algorithm as a device runs it."""

@@ -181,14 +181,14 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
         gradient, metrics = gradient_at(objective, params, trajectories, mean_over)
         return ravel_pytree(gradient)[0], metrics
 
-    def push_in_order(learner, gradient_of, work, pulled, workers, active, staleness):
+    def push_in_order(learner, gradient_of, pulled, row, workers, active, staleness):
         """Everything that the pushes change one after the other; parameters as vectors."""
 
         def push(shared, arrival):
             params, opt_state, snapshots, recent = shared
-            work, pulled, worker, active, staleness, version = arrival
-            gradient, reported = gradient_of(params, work)
-            step, after = optimizer.update(gradient, opt_state, params, staleness=staleness, pulled=pulled)
+            row, worker, active, staleness, version = arrival
+            gradient, reported = gradient_of(params, row)
+            step, after = optimizer.update(gradient, opt_state, params, staleness=staleness, pulled=pulled[row])
             after = optax.apply_updates(params, step), after
             if active is not None:
                 after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, (params, opt_state))
@@ -204,7 +204,7 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
 
         versions = learner.version + 1 + jnp.arange(workers.size)
         shared = learner.params, learner.opt_state, learner.snapshots, learner.recent
-        return jax.lax.scan(push, shared, (work, pulled, workers, active, staleness, versions))
+        return jax.lax.scan(push, shared, (row, workers, active, staleness, versions))
 
     def update(key, learner, objective, trajectories, acting=None):
         ravel = jax.vmap(lambda tree: ravel_pytree(tree)[0])
@@ -216,24 +216,23 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
             workers, active, after = acting.turn.workers, acting.turn.active, acting.turn.pull
             row = acting.row
 
-        def taken(params, gradient):
-            return gradient, {}
-
-        def take(params, trajectories):
-            return vector_at(objective, unravel(params), trajectories)
-
-        work, metrics, gradient_of = trajectories, {}, take
+        gradients, metrics = None, {}
         if not gradient_at_newest:
-            work, metrics = jax.vmap(vector_at, (None, 0, 0))(objective, actor(learner, acting), trajectories)
-            gradient_of = taken
-        work, pulled, metrics = collectives.gather((work, ravel(actor(learner, acting)), metrics), axis_name)
-        work, pulled = jax.tree.map(lambda x: x[row], (work, pulled))
+            gradients, metrics = jax.vmap(vector_at, (None, 0, 0))(objective, actor(learner, acting), trajectories)
+        computed = gradients, ravel(actor(learner, acting)), metrics
+        gradients, pulled, metrics = collectives.gather(computed, axis_name)
+
+        def gradient_of(params, row):
+            if not gradient_at_newest:
+                return gradients[row], {}
+            return vector_at(objective, unravel(params), jax.tree.map(lambda x: x[row], trajectories))
+
         if acting is not None:
             metrics = jax.tree.map(lambda x: x[row], metrics)
 
         staleness = learner.version + jnp.arange(workers.size) - learner.pulled_version[workers]
         vectors = learner._replace(params=params, snapshots=ravel(learner.snapshots))
-        shared, reported = push_in_order(vectors, gradient_of, work, pulled, workers, active, staleness)
+        shared, reported = push_in_order(vectors, gradient_of, pulled, row, workers, active, staleness)
         params, opt_state, snapshots, recent = shared
         versions = learner.version + after + 1
         if not pulls_its_own:

@@ -11,7 +11,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.learning import interquartile_mean
-from benchmarks.record import RESULTS, save
+from benchmarks.record import RESULTS, markdown_table, save
 
 FOLDER = RESULTS / "claims"
 COLORS = ("C0", "C3", "C2", "C1", "C4", "C5", "C9")
@@ -105,6 +105,40 @@ def panels(count=1, width=5.2, height=3.8):
         one.grid(alpha=0.3)
         one.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)
+
+
+def compare_arms(labels, returns, rates, ticks, header, xlabel):
+    """Figure and table of arms, each at its own best learning rate.
+
+    Args:
+        labels: of the arms.
+        returns: ``[arms, ticks, rates, seeds]``.
+        rates: learning rates.
+        ticks: what is on the horizontal axis, and in the table's columns.
+        header: of a column, before its tick.
+        xlabel: of the figure.
+
+    Returns:
+        ``(figure, table, returns [arms, ticks, seeds] at the best rates)``.
+    """
+    best = best_rate(returns)
+    swept = np.take_along_axis(returns, best[..., None, None], -2)[..., 0, :]
+    figure, (axes,) = panels(width=6.4)
+    rows: list[list[str]] = []
+    for color, label, values, chosen in zip(COLORS, labels, swept, np.array(rates)[best], strict=False):
+        middle, low, high = interval(values)
+        at = np.arange(len(ticks)) + 0.05 * len(rows)
+        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=2)
+        cells = zip(middle, low, high, chosen, strict=True)
+        rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
+    axes.set(xticks=range(len(ticks)), xticklabels=ticks, xlabel=xlabel)
+    axes.set(ylabel="CartPole-v1, return late in training", title="each at its own best learning rate")
+    axes.legend(frameon=False)
+    table = (
+        "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
+        + markdown_table(["correction", *(f"{header} {tick}" for tick in ticks)], rows)
+    )
+    return figure, table, swept
 
 
 def report(

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims import policy_lag, staleness
-from benchmarks.claims.common import COLORS, best_rate, difference, interval, late_return, main, panels, report, sweep
-from benchmarks.record import markdown_table
+from benchmarks.claims.common import compare_arms, difference, late_return, main, report, sweep
 from purejaxrl_a3c import make_train
 
 DELAYS = (0, 3, 15, 63)
@@ -37,23 +36,8 @@ def measure(sizes):
 
         returns.append(sweep(run, {"lag": DELAYS, "learning_rate": RATES}, sizes.seeds))
     all_returns = np.stack(returns)  # [arms, delays, rates, seeds]
-    best = best_rate(all_returns)
-    swept = np.take_along_axis(all_returns, best[..., None, None], -2)[..., 0, :]
-
-    figure, (axes,) = panels(width=6.4)
-    rows: list[list[str]] = []
-    for color, label, values, rates in zip(COLORS, ARMS.values(), swept, np.array(RATES)[best], strict=False):
-        middle, low, high = interval(values)
-        at = np.arange(len(DELAYS)) + 0.05 * len(rows)
-        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=2)
-        cells = zip(middle, low, high, rates, strict=True)
-        rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
-    axes.set(xticks=range(len(DELAYS)), xticklabels=DELAYS, xlabel="delay of every gradient, updates")
-    axes.set(ylabel="CartPole-v1, return late in training", title="each at its own best learning rate")
-    axes.legend(frameon=False)
-    table = (
-        "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
-        + markdown_table(["correction", *(f"delay {delay}" for delay in DELAYS)], rows)
+    figure, table, swept = compare_arms(
+        list(ARMS.values()), all_returns, RATES, DELAYS, "delay", "delay of every gradient, updates"
     )
     gains = {
         label: [difference(values[i], swept[0, i]) for i in range(len(DELAYS))]

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from benchmarks.claims.common import COLORS, best_rate, difference, interval, late_return, main, panels, report, sweep
-from benchmarks.record import markdown_table
+from benchmarks.claims.common import compare_arms, difference, late_return, main, report, sweep
 from purejaxrl_a3c import impala, make_train
 from purejaxrl_a3c.updates import Asynchrony
 
@@ -36,23 +35,8 @@ def measure(sizes):
 
         returns.append(sweep(run, {"lag": LAGS, "learning_rate": RATES}, sizes.seeds))
     all_returns = np.stack(returns)  # [arms, lags, rates, seeds]
-    best = best_rate(all_returns)
-    swept = np.take_along_axis(all_returns, best[..., None, None], -2)[..., 0, :]
-
-    figure, (axes,) = panels(width=6.4)
-    rows: list[list[str]] = []
-    for color, label, values, rates in zip(COLORS, ARMS.values(), swept, np.array(RATES)[best], strict=False):
-        middle, low, high = interval(values)
-        at = np.arange(len(LAGS)) + 0.05 * len(rows)
-        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=2)
-        cells = zip(middle, low, high, rates, strict=True)
-        rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
-    axes.set(xticks=range(len(LAGS)), xticklabels=LAGS, xlabel="lag of the policy that acts, updates")
-    axes.set(ylabel="CartPole-v1, return late in training", title="each at its own best learning rate")
-    axes.legend(frameon=False)
-    table = (
-        "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
-        + markdown_table(["correction", *(f"lag {lag}" for lag in LAGS)], rows)
+    figure, table, swept = compare_arms(
+        list(ARMS.values()), all_returns, RATES, LAGS, "lag", "lag of the policy that acts, updates"
     )
     gains = [difference(swept[0, i], swept[-1, i]) for i in range(len(LAGS))]
     # The claim is about large lags; at lag 0 the two are the same run.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxrl_a3c import collectives
+from purejaxrl_a3c import collectives, randomness
 from purejaxrl_a3c.checks import is_concrete
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.gradient import gradient_of
@@ -112,5 +112,5 @@ def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_na
 
 def deal(key, batch, count):
     """``batch``, leaves ``[M, ...]``, shuffled and dealt out: leaves ``[count, M / count, ...]``."""
-    order = jax.random.permutation(key, jax.tree.leaves(batch)[0].shape[0])
+    order = randomness.permutation(key, jax.tree.leaves(batch)[0].shape[0])
     return jax.tree.map(lambda x: x[order].reshape(count, -1, *x.shape[1:]), batch)

@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import tyro
 
+from benchmarks.parts import algorithm_loop
 from benchmarks.record import markdown_table, save
-from benchmarks.speed import T, Timed, algorithm_loop, configs
+from benchmarks.speed import actor_critics
+from benchmarks.timing import in_turns, rate
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 PLAIN = "random order, once a round"
@@ -39,17 +41,11 @@ def main(num_envs: tuple[int, ...] = (64, 512), repetitions: int = 7, seconds: f
     """
     rows, data = {name: [name] for name in SCHEDULES}, {}
     for n in num_envs:
-        config = configs(n, "feed_forward")[1]
+        config = actor_critics("CartPole-v1", n).configs["A3C"]
         loops = {name: algorithm_loop(replace(config, asynchrony=settings)) for name, settings in SCHEDULES.items()}
-        timed = {name: Timed(start, loop, seconds) for name, (start, loop) in loops.items()}
-        for _ in range(repetitions):
-            for one in timed.values():
-                one.measure()
-        took = {name: np.array(one.seconds) for name, one in timed.items()}
+        took = {name: np.array(one.seconds) for name, one in in_turns(loops, repetitions, seconds).items()}
         for name, x in took.items():
-            low, middle, high = np.percentile(n * T / x / 1e6, [0, 50, 100])
-            ratio = float(np.median(took[PLAIN] / x))
-            rows[name] += [f"{middle:.2f} ({low:.2f} - {high:.2f})", f"{ratio:.2f}"]
+            rows[name] += [rate(n * config.rollout_length, x), f"{np.median(took[PLAIN] / x):.2f}"]
         data[str(n)] = {name: x.tolist() for name, x in took.items()}
     header = ["schedule"] + [text for n in num_envs for text in (f"{n} environments", "of plain A3C")]
     table = (

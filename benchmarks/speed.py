@@ -1,181 +1,194 @@
-"""Frames per second of A2C and A3C beside the sum of their parts, each measured alone in the same run.
+"""Frames per second beside the parts of an iteration, each measured alone in the same run.
 
-``python -m benchmarks.speed`` measures CartPole-v1 at 64, 512 and 2048 environments with rollouts of 5 steps and
-networks of 2x64 tanh, policy and value apart; with ``--core lstm`` they share them and an LSTM of 256 cells. Every
+``python -m benchmarks.speed`` measures what a CPU can do in some ten minutes, ``--suite gpu`` what fills a GPU. Every
 figure is the median of several repetitions, taken in turn (A B C A B C ...), because the speed of a shared machine
-drifts; every ratio is a median of ratios within one turn.
+drifts; every ratio of two times is a median of ratios within one turn.
 
-The parts, each over as many frames as one iteration has:
-
-- *step*: the environments under random actions;
-- *act*: the environments under the policy network;
-- *learn*: one forward and backward pass of the loss;
-- *bootstrap*: values of the observations after the block (already in the objective, but not in *learn*);
-- *push*: A3C's updates of the shared parameters, one worker after the other.
-
-The *sum of the parts* is act + learn: what no implementation that acts and learns in turn can do without.
+`benchmarks.parts` says what the parts are. The *sum of the parts* is act + learn: what no implementation that acts and
+learns in turn can do without. The *acting ceiling* of an environment is the fastest acting of the run: environments and
+policy, without learning. A last table says what the parts ask of the machine (`benchmarks.roofline`).
 """
 
-import functools
 import subprocess
 import sys
-import time
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
+from matplotlib.figure import Figure
 
-from benchmarks.record import markdown_table, save
-from purejaxrl_a3c import a2c, a3c, envs, networks, objectives, optimizers, rollout, updates
+from benchmarks import parts, roofline
+from benchmarks.record import RESULTS, markdown_table, save
+from benchmarks.timing import in_turns, rate
+from purejaxrl_a3c import a2c, a3c, ppo
 
-T = 5
 WORKERS = 16
 FOREVER = 1_000_000_000  # frames: the learning rate does not reach 0 while we measure
+MINATAR: dict[str, Any] = {"torso": "minatar", "hidden_sizes": (128,), "activation": "relu", "shared_torso": True}
+LSTM: dict[str, Any] = {"core": "lstm", "shared_torso": True}
 
 
-def configs(num_envs, core):
-    """The configs of A2C and A3C with ``num_envs`` environments in all; policy and value share a recurrent core."""
-    shared: dict[str, Any] = {"env_id": "CartPole-v1", "rollout_length": T, "lambda_": 1.0, "total_frames": FOREVER}
-    if core != "feed_forward":
-        shared |= {"core": core, "shared_torso": True}
-    return (
-        a2c.Config(num_envs=num_envs, **shared),
-        a3c.Config(num_workers=WORKERS, envs_per_worker=num_envs // WORKERS, **shared),
+class Case(NamedTuple):
+    """Algorithms on as many environments, with rollouts as long and the same network, which share their parts."""
+
+    title: str
+    num_envs: int
+    configs: dict[str, Any]
+
+
+def actor_critics(title, num_envs, **changes):
+    """A2C and A3C on rollouts of 5 steps, as in Mnih et al. 2016; 2x64 tanh unless ``changes`` say otherwise."""
+    shared: dict[str, Any] = {"rollout_length": 5, "lambda_": 1.0, "total_frames": FOREVER} | changes
+    each = num_envs // WORKERS
+    return Case(
+        title,
+        num_envs,
+        {
+            "A2C": a2c.Config(num_envs=num_envs, **shared),
+            "A3C": a3c.Config(num_workers=WORKERS, envs_per_worker=each, **shared),
+        },
     )
 
 
-def algorithm_loop(config):
-    """``(start, loop)``: ``loop(key, state, n)`` is the state after ``n`` more iterations."""
-    algorithm = config.build()
-
-    def loop(key, state, n):
-        def iterate(i, state):
-            return algorithm.step(jax.random.fold_in(key, i), state)[0]
-
-        return jax.lax.fori_loop(0, n, iterate, state)
-
-    return algorithm.init, loop
+def proximal(title, num_envs, **changes):
+    """PPO with PureJaxRL's settings for CartPole: 128 steps, 4 epochs of 4 minibatches, 2x64 tanh."""
+    config = ppo.Config(num_envs=num_envs, rollout_length=128, epochs=4, minibatches=4, total_frames=FOREVER)
+    return Case(title, num_envs, {"PPO": replace(config, **changes)})
 
 
-def part_loops(config):
-    """For each part ``(start, loop)``, as `algorithm_loop`; ``config`` is A2C's."""
-    num_envs = config.num_envs
-    env = envs.make(config)
-    network = networks.make(config, env)
-    objective = objectives.policy_gradient(network, config)
+def suite(classic, ppo_classic, frames, recurrent):
+    """Cases for these numbers of environments, which put the environments that set the ceiling first."""
+    lstm, breakout = {"env_id": "CartPole-v1"} | LSTM, {"env_id": "Breakout-MinAtar"} | MINATAR
+    pendulum = {"env_id": "Pendulum-v1"}
+    return (
+        *(actor_critics("CartPole-v1", n) for n in classic),
+        *(proximal("CartPole-v1", n) for n in ppo_classic),
+        *(actor_critics("Pendulum-v1", n, **pendulum) for n in classic[-1:]),
+        *(proximal("Pendulum-v1", n, **pendulum) for n in ppo_classic[-1:]),
+        *(actor_critics("Breakout-MinAtar", n, **breakout) for n in frames),
+        *(proximal("Breakout-MinAtar", n, **breakout) for n in frames),
+        *(actor_critics("CartPole-v1, LSTM of 256", n, **lstm) for n in recurrent),
+    )
 
-    def start(key):
-        key_network, key_env, key_act = jax.random.split(key, 3)
-        params = network.init(key_network)
-        positions = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_env, num_envs))
-        positions, trajectories = unroll(params, key_act, positions)
-        return params, positions, trajectories
 
-    def unroll(params, key, positions):
-        act = functools.partial(rollout.unroll, env, network, params)
-        return jax.vmap(act)(positions, *rollout.draw(network, key, jnp.arange(num_envs * T).reshape(num_envs, T)))
+SUITES = {
+    "cpu": suite((64, 512, 2048), (4, 64, 512, 2048), (64,), (64,)),
+    "gpu": suite((64, 2048, 16384, 65536), (64, 2048, 16384), (2048,), (2048,)),
+    "small": suite((16,), (4,), (), ()),  # to see that the script works
+}
 
-    def step(key, carry):
-        params, positions, trajectories = carry
 
-        def tick(positions, key):
-            key_act, key_env = jax.random.split(key)
-            actions = jax.random.randint(key_act, (num_envs,), 0, env.action_space.n)
-            state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), positions.env, actions)
-            last = timestep.terminated | timestep.truncated
-            return positions._replace(env=state, obs=timestep.obs, first=last), None
-
-        positions, _ = jax.lax.scan(tick, positions, jax.random.split(key, T))
-        return params, positions, trajectories
-
-    def act(key, carry):
-        params, positions, trajectories = carry
-        positions, _ = unroll(params, key, positions)
-        return params, positions, trajectories
-
-    def learn(key, carry):
-        params, positions, trajectories = carry
-        batch = trajectories, jnp.zeros((num_envs, T))
-        gradient, _ = jax.grad(objective.loss, has_aux=True)(params, batch)
-        # The parameters must change, or the compiler may take the pass out of the loop.
-        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), positions, trajectories
-
-    def bootstrap(key, carry):
-        params, positions, trajectories = carry
-        _, values = objective.prepare(params, trajectories)
-        return jax.tree.map(lambda p: p + 1e-9 * values.mean(), params), positions, trajectories
-
-    def looped(part):
-        def loop(key, carry, n):
-            return jax.lax.fori_loop(0, n, lambda i, carry: part(jax.random.fold_in(key, i), carry), carry)
-
-        return start, loop
-
+def measure(case, repetitions, seconds, best):
+    """A JSON row for each algorithm of a `Case`; ``best`` is what `roofline.peaks` found."""
+    config = next(iter(case.configs.values()))
+    start, pieces = parts.parts(config)
+    loops = {name: (start, parts.looped(part.run)) for name, part in pieces.items()}
+    if "A3C" in case.configs:
+        loops["push"] = parts.push_loop(case.configs["A3C"])
+    loops |= {label: parts.algorithm_loop(config) for label, config in case.configs.items()}
+    timed = in_turns(loops, repetitions, seconds)
+    took = {name: np.array(one.seconds) for name, one in timed.items()}
+    frames = case.num_envs * config.rollout_length
+    asked = {}
+    for name in ("step", "act", "learn"):
+        wanted = roofline.demand(pieces[name], timed[name].state)
+        operations, moved, what = roofline.limit(wanted, float(np.median(took[name])), best)
+        asked[name] = wanted._asdict() | {"of_peak_operations": operations, "of_peak_bytes": moved, "limit": what}
     return {
-        name: looped(part) for name, part in (("step", step), ("act", act), ("learn", learn), ("bootstrap", bootstrap))
+        "title": case.title,
+        "num_envs": case.num_envs,
+        "frames_per_iteration": frames,
+        "seconds_per_iteration": {name: x.tolist() for name, x in took.items()},
+        "over_sum_of_parts": {
+            label: float(np.median(took[label] / (took["act"] + took["learn"]))) for label in case.configs
+        },
+        "a3c_over_a2c": float(np.median(took["A2C"] / took["A3C"])) if "A3C" in took else None,
+        "compile_seconds": {name: one.compile_seconds for name, one in timed.items()},
+        "bytes": {name: one.bytes for name, one in timed.items()},
+        "demand": asked,
     }
 
 
-def push_loop(config):
-    """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing; ``config`` is A3C's."""
-    network = networks.make(config, envs.make(config))
-    rule = updates.asynchronous(optimizers.shared_rmsprop(config, num_updates=FOREVER), WORKERS)
-
-    def loss(params, scale):
-        return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params)) * scale, {}
-
-    objective = objectives.Objective(lambda params, scale: scale, loss)
-
-    def loop(key, learner, n):
-        def iterate(i, learner):
-            return rule.update(jax.random.fold_in(key, i), learner, objective, jnp.full(WORKERS, 1e-3))[0]
-
-        return jax.lax.fori_loop(0, n, iterate, learner)
-
-    return lambda key: rule.init(key, network.init(key)), loop
+def ceilings(rows):
+    """Frames a second of the fastest acting, by environment and network."""
+    found: dict[str, float] = {}
+    for row in rows:
+        rate = row["frames_per_iteration"] / np.median(row["seconds_per_iteration"]["act"])
+        found[row["title"]] = max(found.get(row["title"], 0.0), float(rate))
+    return found
 
 
-class Timed:
-    """A compiled loop and the seconds that an iteration of it took, once for each call of `measure`."""
-
-    def __init__(self, start, loop, seconds):
-        """Compile and find out how many iterations take about ``seconds``."""
-        key = jax.random.key(0)
-        self.state = jax.jit(start)(key)
-        began = time.perf_counter()
-        self.loop = jax.jit(loop).lower(key, self.state, 1).compile()
-        self.compile_seconds = time.perf_counter() - began
-        self.seconds = []
-        self.n = 1
-        while (elapsed := self._run()) < 0.1:
-            self.n *= 2
-        self.n = max(1, round(self.n * seconds / elapsed))
-
-    def _run(self):
-        began = time.perf_counter()
-        jax.block_until_ready(self.loop(jax.random.key(1), self.state, self.n))
-        return time.perf_counter() - began
-
-    def measure(self):
-        """Run for about the time asked for; the state is the same at every call."""
-        self.seconds.append(self._run() / self.n)
-
-
-def measure(num_envs, core, repetitions, seconds):
-    """Seconds an iteration ``{name: [repetitions]}`` and seconds of compilation ``{name: float}``."""
-    config_a2c, config_a3c = configs(num_envs, core)
-    loops = part_loops(config_a2c) | {"push": push_loop(config_a3c)}
-    loops |= {"a2c": algorithm_loop(config_a2c), "a3c": algorithm_loop(config_a3c)}
-    timed = {name: Timed(start, loop, seconds) for name, (start, loop) in loops.items()}
-    for _ in range(repetitions):
-        for one in timed.values():
-            one.measure()
+def tables(data):
+    """Markdown of what `measure` found; the first table is the README's."""
+    rows, best = data["rows"], roofline.Demand(*data["peaks"])
+    ceiling = ceilings(rows)
+    speeds, times, machine = [], [], []
+    for row in rows:
+        frames, took = row["frames_per_iteration"], row["seconds_per_iteration"]
+        of_parts = [rate(frames, took["step"]), rate(frames, took["act"])]
+        for label, over in row["over_sum_of_parts"].items():
+            share = frames / np.median(took[label]) / ceiling[row["title"]]
+            megabytes = f"{row['bytes'][label] / 1e6:,.1f}"
+            figures = [rate(frames, took[label]), f"{share:.3f}", f"{over:.2f}"]
+            compiling = f"{row['compile_seconds'][label]:.1f}"
+            speeds.append([f"{label} on {row['title']}", row["num_envs"], *of_parts, *figures, compiling, megabytes])
+        name = f"{row['title']}, {'/'.join(row['over_sum_of_parts'])}"
+        middle = {part: f"{1e6 * np.median(x):,.0f}" for part, x in took.items()}
+        whole = " / ".join(middle[label] for label in row["over_sum_of_parts"])
+        listed = [middle.get(part, "") for part in ("step", "act", "learn", "prepare", "push")]
+        times.append([name, row["num_envs"], *listed, whole])
+        for part, asked in row["demand"].items():
+            machine.append(
+                [
+                    f"{part}, {name}",
+                    row["num_envs"],
+                    f"{asked['operations'] / frames:,.0f}",
+                    f"{asked['bytes'] / frames:,.0f}",
+                    f"{asked['of_peak_operations']:.2f}",
+                    f"{asked['of_peak_bytes']:.2f}",
+                    asked["limit"],
+                ]
+            )
+    compiling = ", ".join(f"{name.upper()} {seconds:.1f}" for name, seconds in data["compile_seconds"].items())
     return (
-        {name: np.array(one.seconds) for name, one in timed.items()},
-        {name: one.compile_seconds for name, one in timed.items()},
+        "Million frames per second (median, and range). A2C and A3C (16 workers): rollouts of 5 steps; PPO: 128 steps, "
+        "4 epochs of 4 minibatches. 2x64 tanh, policy and value apart; Breakout: MinAtar's network. Compiling is the "
+        "loop's, memory its arguments, results and temporaries.\n\n",
+        markdown_table(
+            ["", "environments", "step", "act", "whole", "of ceiling", "time / sum", "compile, s", "MB"], speeds
+        ),
+        "\nMicroseconds an iteration, by part (median).\n\n",
+        markdown_table(["", "environments", "step", "act", "learn", "prepare", "push", "whole"], times),
+        f"\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
+        f"(median of 3): {compiling}.\n"
+        f"\nWhat a frame asks for, and its share of the machine's best ({best.operations / 1e9:,.0f} GFLOP/s in a "
+        f"large product, {best.bytes / 1e9:,.0f} GB/s in a long sum). Bytes are those that kernels read and write, "
+        f"also from caches. Below {roofline.ENOUGH} of both, the kernels are too small for the machine.\n\n",
+        markdown_table(
+            ["", "environments", "operations", "bytes", "of peak operations", "of peak bytes", "limit"], machine
+        ),
     )
+
+
+def plot(path, rows):
+    """Frames a second against environments, of everything measured at more than one number of them."""
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row["title"] == "CartPole-v1":
+            for name in ("act", *row["over_sum_of_parts"]):
+                point = row["frames_per_iteration"] / np.median(row["seconds_per_iteration"][name]) / 1e6
+                label = {"act": f"acting alone, {row['frames_per_iteration'] // row['num_envs']} steps"}.get(name, name)
+                curves.setdefault(label, []).append((row["num_envs"], float(point)))
+    for label, points in curves.items():
+        axes.plot(*zip(*points, strict=True), "o--" if "acting" in label else "o-", label=label)
+    axes.set(xscale="log", yscale="log", xlabel="environments", ylabel="million frames per second", title="CartPole-v1")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
 
 
 def compile_seconds(name):
@@ -186,61 +199,22 @@ def compile_seconds(name):
 
 
 def main(
-    num_envs: tuple[int, ...] = (64, 512, 2048),
-    core: Annotated[str, tyro.conf.arg(help="feed_forward, lstm or gru, of 256 cells")] = "feed_forward",
-    repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 9,
-    seconds: Annotated[float, tyro.conf.arg(help="of one measurement")] = 0.5,
+    suite: Annotated[str, tyro.conf.arg(help="cpu, gpu, or small, to see that it works")] = "cpu",
+    repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 7,
+    seconds: Annotated[float, tyro.conf.arg(help="of one measurement")] = 0.4,
 ):
-    """Measure and write results/speed.json and results/speed.md, or speed_CORE.json and so on."""
-    rates, shares, data = [], [], {}
-    compiling = {name: compile_seconds(name) for name in ("a3c", "a2c")}
-    for n in num_envs:
-        took, compiled = measure(n, core, repetitions, seconds)
-        parts = took["act"] + took["learn"]
-
-        def rate(x, n=n):
-            low, middle, high = np.percentile(n * T / x / 1e6, [0, 50, 100])
-            digits = 2 if middle >= 0.1 else 4
-            return f"{middle:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
-
-        ratios = {
-            "a2c_over_sum": took["a2c"] / parts,
-            "a3c_over_a2c": took["a2c"] / took["a3c"],
-            "a3c_over_act": took["act"] / took["a3c"],
-        }
-        medians = {name: float(np.median(ratio)) for name, ratio in ratios.items()}
-        rates.append(
-            [
-                n,
-                *(rate(x) for x in (took["step"], took["act"], parts, took["a2c"], took["a3c"])),
-                f"{medians['a2c_over_sum']:.2f}",
-                f"{medians['a3c_over_a2c']:.2f}",
-            ]
-        )
-        shares.append([n, *(f"{1e6 * np.median(took[name]):,.0f}" for name in took)])
-        data[str(n)] = {
-            "seconds_per_iteration": {name: x.tolist() for name, x in took.items()},
-            "compile_seconds": compiled,
-            "ratios": medians,
-        }
-    table = (
-        "Million frames per second (median, and range), CartPole-v1, rollouts of 5 steps, 2x64 tanh, policy and "
-        f"value {'apart' if core == 'feed_forward' else f'sharing it and an {core} of 256 cells'}; A3C has 16 workers."
-        "\n\n"
-        + markdown_table(
-            ["environments", "step", "act", "sum of parts", "A2C", "A3C", "A2C's time / sum", "A3C / A2C"],
-            rates,
-        )
-        + "\nMicroseconds an iteration, by part (median).\n\n"
-        + markdown_table(["environments", *took], shares)
-        + "\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
-        f"(median of 3): A3C {compiling['a3c']:.1f}, A2C {compiling['a2c']:.1f}.\n"
-    )
-    save(
-        "speed" if core == "feed_forward" else f"speed_{core}",
-        {"repetitions": repetitions, "rollout_length": T, "results": data, "compile_seconds_of_default_run": compiling},
-        table,
-    )
+    """Measure and write results/speed_SUITE.json, .md and .png."""
+    if suite not in SUITES:
+        raise SystemExit(f"suite: {suite!r}; accepted: {', '.join(SUITES)}")
+    compiling = {name: compile_seconds(name) for name in ("a3c", "a2c", "ppo")}
+    best = roofline.peaks()
+    rows = []
+    for case in SUITES[suite]:
+        rows.append(measure(case, repetitions, seconds, best))
+        print(case.title, case.num_envs, rows[-1]["over_sum_of_parts"], file=sys.stderr, flush=True)
+    data = {"repetitions": repetitions, "peaks": best, "compile_seconds": compiling, "rows": rows}
+    save(f"speed_{suite}", data, "".join(tables(data)))
+    plot(RESULTS / f"speed_{suite}.png", rows)
 
 
 if __name__ == "__main__":

@@ -40,18 +40,18 @@ def _minatar(**changes):
 
 
 def _ppo_minatar(**changes):
-    """MinAtar's network, with the sizes of rollouts and minibatches of Schulman et al. 2017 for Atari, times eight."""
+    """Settings found on Breakout. Fully connected layers, a sixth of the convolution's time on a CPU, do as well."""
     return {
         "PPO": ppo.Config(
-            torso="minatar",
-            hidden_sizes=(128,),
+            num_envs=128,
+            rollout_length=64,
+            minibatches=16,
+            total_frames=10_000_000,
+            learning_rate=4e-3,
+            clip_range=0.1,
+            layer_norm=True,
             activation="relu",
             shared_torso=True,
-            num_envs=64,
-            minibatches=8,
-            total_frames=10_000_000,
-            learning_rate=1e-3,
-            clip_range=0.1,
             **changes,
         )
     }

@@ -1,0 +1,138 @@
+"""The parts of an iteration, each as a program of its own, to be timed and counted beside the whole.
+
+Each covers as many frames as an iteration has:
+
+- *step*: the environments under random actions;
+- *act*: the environments under the policy network;
+- *learn*: forward and backward passes of the loss, as many and in as large pieces as the algorithm takes, over frames
+  that are neither shuffled nor new;
+- *prepare*: what the objective computes once a rollout, values and targets;
+- *push*: A3C's updates of the shared parameters, one worker after the other.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import a3c, envs, networks, objectives, optimizers, ppo, rollout, updates
+from purejaxrl_a3c.envs import spaces
+
+
+class Part(NamedTuple):
+    """One part of an iteration."""
+
+    run: Callable[..., Any]  # (key, carry) -> carry: all of it
+    piece: Callable[..., Any]  # (key, carry) -> anything: what ``run`` does again and again, without a loop
+    pieces: int  # how often
+
+
+def algorithm_loop(config):
+    """``(start, loop)``: ``loop(key, state, n)`` is the state after ``n`` more iterations."""
+    algorithm = config.build()
+
+    def step(key, state):
+        return algorithm.step(key, state)[0]
+
+    return algorithm.init, looped(step)
+
+
+def looped(step):
+    """``(key, carry, n) -> carry`` for ``step(key, carry) -> carry``."""
+
+    def loop(key, carry, n):
+        return jax.lax.fori_loop(0, n, lambda i, carry: step(jax.random.fold_in(key, i), carry), carry)
+
+    return loop
+
+
+def parts(config):
+    """``(start, {name: Part})`` of a config; ``start(key)`` is the carry of all parts but *push*."""
+    num_envs = config.num_workers * config.envs_per_worker if isinstance(config, a3c.Config) else config.num_envs
+    env = envs.make(config)
+    network = networks.make(config, env)
+    is_ppo = isinstance(config, ppo.Config)
+    objective = (ppo.OBJECTIVES[config.policy_loss] if is_ppo else objectives.policy_gradient)(network, config)
+    passes, count = (config.epochs, config.minibatches) if is_ppo else (1, 1)
+
+    def start(key):
+        key_network, key_env, key_act = jax.random.split(key, 3)
+        params = network.init(key_network)
+        positions = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_env, num_envs))
+        positions, trajectories = unroll(params, key_act, positions, config.rollout_length)
+        return params, positions, trajectories, deal(objective.prepare(params, trajectories))
+
+    def unroll(params, key, positions, steps):
+        act = functools.partial(rollout.unroll, env, network, params)
+        index = jnp.arange(num_envs * steps).reshape(num_envs, steps)
+        return jax.vmap(act)(positions, *rollout.draw(network, key, index))
+
+    def deal(batch):
+        return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+
+    def tick(key, carry):
+        params, positions, *rest = carry
+        key_act, key_env = jax.random.split(key)
+        actions = random_actions(key_act)
+        state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), positions.env, actions)
+        last = timestep.terminated | timestep.truncated
+        return params, positions._replace(env=state, obs=timestep.obs, first=last), *rest
+
+    def random_actions(key):
+        if isinstance(env.action_space, spaces.Discrete):
+            return jax.random.randint(key, (num_envs,), 0, env.action_space.n)
+        return jax.random.uniform(key, (num_envs, env.action_space.size), minval=-1)
+
+    def step(key, carry):
+        keys = jax.random.split(key, config.rollout_length)
+        return jax.lax.scan(lambda carry, key: (tick(key, carry), None), carry, keys)[0]
+
+    def act(key, carry, steps=config.rollout_length):
+        params, positions, *rest = carry
+        positions, _ = unroll(params, key, positions, steps)
+        return params, positions, *rest
+
+    def descend(params, minibatch):
+        gradient, _ = jax.grad(objective.loss, has_aux=True)(params, minibatch)
+        # The parameters must change, or the compiler may take the pass out of the loop.
+        return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), None
+
+    def learn(key, carry):
+        params, positions, trajectories, batch = carry
+        params = jax.lax.fori_loop(0, passes, lambda _, p: jax.lax.scan(descend, p, batch)[0], params)
+        return params, positions, trajectories, batch
+
+    def prepare(key, carry):
+        params, positions, trajectories, _ = carry
+        batch = deal(objective.prepare(params, trajectories))
+        total = sum(x.sum() for x in jax.tree.leaves(batch) if jnp.issubdtype(x.dtype, jnp.floating))
+        return jax.tree.map(lambda p: p + 1e-30 * total, params), positions, trajectories, batch
+
+    def one_minibatch(key, carry):
+        return descend(carry[0], jax.tree.map(lambda x: x[0], carry[3]))
+
+    return start, {
+        "step": Part(step, tick, config.rollout_length),
+        "act": Part(act, functools.partial(act, steps=1), config.rollout_length),
+        "learn": Part(learn, one_minibatch, passes * count),
+        "prepare": Part(prepare, prepare, 1),
+    }
+
+
+def push_loop(config):
+    """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing; ``config`` is A3C's."""
+    network = networks.make(config, envs.make(config))
+    workers = config.num_workers
+    rule = updates.asynchronous(optimizers.shared_rmsprop(config, num_updates=config.total_frames), workers)
+
+    def loss(params, scale):
+        return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params)) * scale, {}
+
+    objective = objectives.Objective(lambda params, scale: scale, loss)
+
+    def push(key, learner):
+        return rule.update(key, learner, objective, jnp.full(workers, 1e-3))[0]
+
+    return lambda key: rule.init(key, network.init(key)), looped(push)

@@ -48,11 +48,18 @@ def ours(config, **task):
 
 CARTPOLE: dict[str, Any] = {"threshold": 475.0, "piece": 10_240}
 BREAKOUT: dict[str, Any] = {"threshold": 15.0, "piece": 102_400}
-FOUND: dict[str, Any] = {"total_frames": 500_000, "anneal_learning_rate": False}  # settings found for this benchmark
+# Found for this benchmark, with 10 seeds of each of a dozen settings; the rest is as by default.
+FOUND: dict[str, Any] = {
+    "rollout_length": 8,
+    "total_frames": 500_000,
+    "anneal_learning_rate": False,
+    "gamma": 0.98,
+    "entropy_coefficient": 0.0,
+}
 
 ROWS = {
-    "A2C on CartPole-v1": ours(a2c.Config(num_envs=64, learning_rate=3e-3, **FOUND), **CARTPOLE),
-    "A3C on CartPole-v1": ours(a3c.Config(learning_rate=1e-3, **FOUND), **CARTPOLE),
+    "A2C on CartPole-v1": ours(a2c.Config(learning_rate=2e-3, **FOUND), **CARTPOLE),
+    "A3C on CartPole-v1": ours(a3c.Config(num_workers=8, envs_per_worker=2, learning_rate=1.5e-3, **FOUND), **CARTPOLE),
     "PPO on CartPole-v1": ours(SUITES["ppo"]["CartPole-v1"]["PPO"], **CARTPOLE),
     # RL Baselines3 Zoo's.
     "SB3 A2C on CartPole-v1": Row(

@@ -1,0 +1,174 @@
+"""Frames per second of ours beside those of other packages, at the same work.
+
+``python -m benchmarks.peers`` trains ours and theirs in turn (A B A B ...), each time in a fresh process and every peer
+in an environment of its own, which uv makes from the header of the peer's script: the same environment, number of
+environments, length of rollouts, passes over them, minibatches and networks, on the CPU, without evaluation or logging.
+Compilation and first calls are not counted. Every ratio is a median of ratios within one turn.
+
+The peers: Stable-Baselines3 (PyTorch, environments in Python) and rejax (JAX, whole runs compiled, as ours).
+Not here: PureJaxRL, which is not on PyPI, and brax's PPO, whose ``train`` compiles and runs in one call, in wrappers of
+its own around physics that would be most of the time on either side; it was not tried.
+"""
+
+import json
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from benchmarks.peers import processes
+from benchmarks.peers.protocol import Task
+from benchmarks.record import RESULTS, describe, markdown_table, save
+
+
+class Comparison(NamedTuple):
+    """One peer, and whom of ours it is compared with, at the same work."""
+
+    peer: str  # a script
+    algorithm: str  # the peer's
+    ours: tuple[str, ...]  # algorithms
+    work: Task  # of both; its frames are the peer's
+    frames_of_ours: int  # enough for seconds
+
+    def task_of_peer(self):
+        """What the peer's script is told."""
+        return replace(self.work, algorithm=self.algorithm)
+
+    def task_of_ours(self, algorithm):
+        """What `ours.py` is told: the same work for another number of frames."""
+        return replace(self.work, algorithm=algorithm, frames=self.frames_of_ours)
+
+
+def _sb3_ppo(frames_of_ours, **work):
+    return Comparison("sb3", "ppo", ("ppo",), Task(frames=40_960, **work), frames_of_ours)
+
+
+def _rejax_ppo(frames, **work):
+    return Comparison("rejax_ppo", "ppo", ("ppo",), Task(frames=frames, **work), frames)
+
+
+COMPARISONS = {
+    f"SB3 A2C, {n} environments": Comparison(
+        "sb3", "a2c", ("a2c", "a3c"), Task(frames=51_200, num_envs=n, rollout_length=5), 1_024_000
+    )
+    for n in (16, 64)
+} | {
+    # RL Baselines3 Zoo's settings for CartPole; those of Schulman et al. 2017 for Atari.
+    "SB3 PPO, 8 environments, 32 steps, 20 x 1 updates": _sb3_ppo(512_000, num_envs=8, rollout_length=32, epochs=20),
+    "SB3 PPO, 8 environments, 128 steps, 4 x 4 updates": _sb3_ppo(
+        1_024_000, num_envs=8, rollout_length=128, epochs=4, minibatches=4
+    ),
+    # rejax's defaults; more environments, as one would have on an accelerator.
+    "rejax PPO, 64 environments, 64 steps, 8 x 16 updates": _rejax_ppo(
+        512 * 1024, num_envs=64, rollout_length=64, epochs=8, minibatches=16
+    ),
+    "rejax PPO, 2048 environments, 64 steps, 4 x 32 updates": _rejax_ppo(
+        1024 * 1024, num_envs=2048, rollout_length=64, epochs=4, minibatches=32
+    ),
+}
+
+
+def compare(comparison: Comparison, python: str, turns: int):
+    """Answers of the peer and of ours, ``{name: [turns]}``; the peer is ``"peer"``."""
+    answers: dict[str, list[Any]] = {name: [] for name in (*comparison.ours, "peer")}
+    for _ in range(turns):
+        for algorithm in comparison.ours:
+            task = comparison.task_of_ours(algorithm)
+            answers[algorithm].append(processes.train("ours", processes.interpreter("ours"), task))
+        answers["peer"].append(processes.train(comparison.peer, python, comparison.task_of_peer()))
+    return answers
+
+
+def rates(answers):
+    """Frames per second ``[turns]``."""
+    return np.array([answer["frames"] / answer["run_seconds"] for answer in answers])
+
+
+def ratios(ours, theirs):
+    """Ours over theirs within each turn ``[turns]``: the speed of a shared machine drifts from turn to turn."""
+    return rates(ours) / rates(theirs)
+
+
+def _spread(values, digits=0):
+    low, middle, high = np.percentile(values, [0, 50, 100])
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} - {high:,.{digits}f})"
+
+
+def _waiting(answers):
+    return f"{np.median([answer['import_seconds'] + answer['compile_seconds'] for answer in answers]):.1f}"
+
+
+def table(results):
+    """Markdown of all rows that were measured."""
+    rows = []
+    for name, comparison in COMPARISONS.items():
+        if name not in results:
+            continue
+        answers = results[name]["answers"]
+        for algorithm in comparison.ours:
+            ours, theirs = answers[algorithm], answers["peer"]
+            rows.append(
+                [
+                    f"{algorithm.upper()} and {name}",
+                    _spread(rates(ours)),
+                    _spread(rates(theirs)),
+                    _spread(ratios(ours, theirs), 1),
+                    _waiting(ours),
+                    _waiting(theirs),
+                ]
+            )
+    return (
+        "Frames per second on CartPole-v1 (median, and range), 2x64 tanh, policy and value apart, at the same work, "
+        "each in a process of its own; ours / theirs is within one turn. Then the seconds before the first frame: "
+        "imports, and compilation or first calls.\n\n"
+        + markdown_table(
+            ["ours and peer", "ours", "theirs", "ours / theirs", "ours starts in s", "theirs starts in s"], rows
+        )
+        + "\nVersions of the peers: "
+        + "; ".join(
+            dict.fromkeys(_versions(results[name]["answers"]["peer"]) for name in COMPARISONS if name in results)
+        )
+        + ".\n"
+    )
+
+
+def _versions(answers):
+    return ", ".join(f"{package} {version}" for package, version in answers[0]["versions"].items())
+
+
+def main(turns: int = 5, only: str = ""):
+    """Measure and write results/peers.json and results/peers.md, after every comparison.
+
+    Rows that were measured before stay. A peer whose environment cannot be made here is left out, with a message.
+
+    Args:
+        turns: of every comparison.
+        only: measure only the comparisons whose name, "SB3 A2C, 16 environments" say, contains this.
+    """
+    for name, comparison in COMPARISONS.items():
+        if only not in name:
+            continue
+        try:
+            python = processes.interpreter(comparison.peer)
+        except processes.Unavailable as error:
+            print(f"{name}: left out. {error}")
+            continue
+        measured = {
+            "work": asdict(comparison.work),
+            "answers": compare(comparison, python, turns),
+            "measured": describe(),
+        }
+        # Read only now: another process may have added rows.
+        results = load() | {name: measured}
+        save("peers", {"results": results}, table(results), [row["measured"] for row in results.values()])
+
+
+def load():
+    """The rows measured before, by name."""
+    path = RESULTS / "peers.json"
+    return json.loads(path.read_text())["results"] if path.exists() else {}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,76 @@
+"""Ours, told and timed as the peers are, but in our own environment. The driver runs this, see ``__main__.py``."""
+
+import time
+from importlib.metadata import version
+from typing import Any
+
+from benchmarks.peers.protocol import Task, answer, parse, solve, with_tuples
+
+WORKERS = 16
+
+
+def settings(task: Task):
+    """What makes our ``Config`` do the work of ``task``."""
+    shared = {
+        "env_id": task.env_id,
+        "rollout_length": task.rollout_length,
+        "hidden_sizes": task.hidden_sizes,
+        "total_frames": task.frames,
+    }
+    own = {
+        "a2c": {"num_envs": task.num_envs},
+        "a3c": {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS},
+        "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "minibatches": task.minibatches},
+    }
+    return shared | own[task.algorithm] | with_tuples(task.hyperparameters)
+
+
+def main():
+    task = parse()
+    began = time.perf_counter()
+    import jax
+
+    from purejaxrl_a3c import a2c, a3c, evaluate, make_train, ppo
+    from purejaxrl_a3c.train import compile_run, run_in_pieces
+
+    imported = time.perf_counter()
+    config = {"a2c": a2c, "a3c": a3c, "ppo": ppo}[task.algorithm].Config(**settings(task))
+    about = {
+        "import_seconds": imported - began,
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "gymnax")},
+    }
+    key, key_evaluate = jax.random.split(jax.random.key(task.seed))
+
+    if task.threshold is None:
+        train = jax.jit(make_train(config)).lower(key).compile()
+        compiled = time.perf_counter()
+        result = jax.block_until_ready(train(key))
+        answer(
+            frames=int(result.metrics.frames[-1]),
+            run_seconds=time.perf_counter() - compiled,
+            compile_seconds=compiled - imported,
+            **about,
+        )
+        return
+
+    run = compile_run(config)
+    about["compile_seconds"] = time.perf_counter() - imported
+    every = -(-task.piece // run.frames_per_iteration)
+    pieces = run_in_pieces(run, key, every=every)
+    state: Any = None
+
+    def train_piece():
+        nonlocal state
+        # It comes up for air more often than asked to.
+        state = next(piece.state for piece in pieces if int(piece.state.iteration) % every == 0)
+        return int(state.iteration) * run.frames_per_iteration
+
+    def mean_return():
+        key = jax.random.fold_in(key_evaluate, state.iteration)
+        return float(evaluate(config, state, key, task.episodes, deterministic=True).mean())
+
+    answer(**solve(train_piece, mean_return, task), **about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The comparison with other packages: same work on both sides, ratios within a turn, and when a run has solved."""
+
+import ast
+import inspect
+import re
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks import solve
+from benchmarks.peers import __main__ as driver
+from benchmarks.peers import ours, protocol, rejax_ppo, sb3
+from benchmarks.peers.protocol import Task
+from purejaxrl_a3c import a2c, a3c, make_train, ppo
+
+PEERS = [sb3, rejax_ppo]
+MODULES = {"a2c": a2c, "a3c": a3c, "ppo": ppo}
+
+
+@pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
+def test_a_peers_script_says_what_it_needs(script):
+    source = inspect.getsource(script)
+    ast.parse(source)
+    # The regular expression of PEP 723.
+    blocks = re.findall(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$", source)
+    assert [kind for kind, _, *_ in blocks] == ["script"]
+    header = tomllib.loads("".join(line.removeprefix("#").removeprefix(" ") for line in blocks[0][1].splitlines(True)))
+    assert header["requires-python"]
+    # Results name versions, and should be those of tomorrow's run, too.
+    assert all("==" in each for each in header["dependencies"])
+
+
+def test_every_row_has_a_script():
+    scripts = {script.__name__.rsplit(".", 1)[-1] for script in PEERS}
+    assert {comparison.peer for comparison in driver.COMPARISONS.values()} == scripts
+    assert {row.script for row in solve.ROWS.values()} == scripts | {"ours"}
+
+
+def test_a_task_survives_the_command_line():
+    task = Task("ppo", num_envs=7, hidden_sizes=(8, 4), hyperparameters={"gamma": 0.5, "x": "lin_1"}, threshold=1.5)
+    assert protocol.parse(protocol.arguments(task)) == task
+
+
+def _work_of_peer(comparison):
+    """Environments, steps, updates of a rollout, their size, and widths, as the peer's own arguments say them."""
+    task = protocol.parse(protocol.arguments(comparison.task_of_peer()))
+    if comparison.peer == "rejax_ppo":
+        given = rejax_ppo.settings(task, task.frames)
+        frames = given["num_envs"] * given["num_steps"]
+        count = given["num_minibatches"]
+        widths = given["agent_kwargs"]["hidden_layer_sizes"]
+        assert given["agent_kwargs"]["activation"] == "tanh"
+        return given["env"], given["num_envs"], frames, given["num_epochs"] * count, frames // count, tuple(widths)
+    given = sb3.settings(task)
+    frames = task.num_envs * given["n_steps"]
+    size = given.get("batch_size", frames)
+    widths = given["policy_kwargs"]["net_arch"]
+    assert widths["pi"] == widths["vf"]
+    updates = given.get("n_epochs", 1) * frames // size
+    return task.env_id, task.num_envs, frames, updates, size, tuple(widths["pi"])
+
+
+def _work_of_ours(comparison, algorithm):
+    task = protocol.parse(protocol.arguments(comparison.task_of_ours(algorithm)))
+    config = MODULES[algorithm].Config(**ours.settings(task))
+    count = getattr(config, "minibatches", 1)
+    envs = config.num_workers * config.envs_per_worker if algorithm == "a3c" else config.num_envs
+    frames = config.build().frames_per_step
+    assert not config.shared_torso
+    assert config.activation == "tanh"
+    updates = getattr(config, "epochs", 1) * count
+    return config.env_id, envs, frames, updates, frames // count, config.hidden_sizes
+
+
+@pytest.mark.parametrize("name", driver.COMPARISONS)
+def test_both_sides_do_the_same_work(name):
+    comparison = driver.COMPARISONS[name]
+    assert comparison.task_of_peer().threshold is None
+    for algorithm in comparison.ours:
+        assert _work_of_ours(comparison, algorithm) == _work_of_peer(comparison)
+        differs = replace(comparison.task_of_ours(algorithm), algorithm=comparison.algorithm, frames=0)
+        assert differs == replace(comparison.task_of_peer(), frames=0)
+
+
+def test_ratios_are_within_a_turn():
+    # The machine becomes three times slower from turn to turn, and both sides with it.
+    turns = [1.0, 3.0, 9.0]
+    fast = [{"frames": 1000, "run_seconds": seconds} for seconds in turns]
+    slow = [{"frames": 100, "run_seconds": seconds} for seconds in turns]
+    np.testing.assert_allclose(driver.ratios(fast, slow), 10.0)
+    np.testing.assert_allclose(driver.ratios(fast[::-1], slow), [10 / 9, 10, 90])
+
+
+def test_ours_and_theirs_take_turns(monkeypatch):
+    ran = []
+
+    def train(script, python, task):
+        ran.append(task.algorithm)
+        return {}
+
+    monkeypatch.setattr(driver.processes, "train", train)
+    comparison = driver.COMPARISONS["SB3 A2C, 16 environments"]._replace(algorithm="theirs")
+    answers = driver.compare(comparison, "python", turns=2)
+    assert ran == ["a2c", "a3c", "theirs"] * 2
+    assert {name: len(each) for name, each in answers.items()} == {"a2c": 2, "a3c": 2, "peer": 2}
+
+
+class Course:
+    """A clock, and a run whose pieces and evaluations move it."""
+
+    def __init__(self, returns):
+        self.now, self.frames, self.returns = 100.0, 0, iter(returns)
+
+    def train(self):
+        self.now += 2.0
+        self.frames += 10
+        return self.frames
+
+    def evaluate(self):
+        self.now += 50.0
+        return next(self.returns)
+
+
+def _solve(returns, frames, monkeypatch):
+    course = Course(returns)
+    monkeypatch.setattr(protocol.time, "time", lambda: course.now)
+    # Imports and compilation took 7 seconds.
+    return protocol.solve(
+        course.train, course.evaluate, Task(threshold=5.0, frames=frames, launched=93.0), lambda: course.now
+    )
+
+
+def test_solved_is_the_first_evaluation_at_the_threshold_and_evaluations_take_no_time(monkeypatch):
+    row = _solve([1.0, 4.9, 5.0, 9.0], 100, monkeypatch)
+    assert row["solved"]
+    assert row["returns"] == [1.0, 4.9, 5.0]
+    assert row["frames"] == 30
+    assert row["run_seconds"] == 6.0
+    assert row["evaluation_seconds"] == 150.0
+    assert row["all_in_all_seconds"] == 13.0
+
+
+def test_a_run_that_uses_up_its_frames_has_not_solved(monkeypatch):
+    row = _solve([1.0] * 9, 40, monkeypatch)
+    assert not row["solved"]
+    assert row["frames"] == 40
+
+
+@pytest.mark.parametrize("name", [name for name, row in solve.ROWS.items() if row.script == "ours"])
+def test_our_solve_rows_reach_the_process_whole(name):
+    task = protocol.parse(protocol.arguments(solve.ROWS[name].task))
+    config = MODULES[task.algorithm].Config(**ours.settings(task))
+    assert config.total_frames == task.frames
+    assert solve.ours(config, threshold=task.threshold, piece=task.piece).task == solve.ROWS[name].task
+    assert inspect.isfunction(make_train(config))  # it builds

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
@@ -43,6 +44,29 @@ def save(name, data, table, circumstances=None):
     footers = dict.fromkeys(map(_footer, circumstances or [about]))  # each once, in order
     (RESULTS / f"{name}.md").write_text("\n".join([table, *footers]))
     print(table, flush=True)
+
+
+def rows_of(name):
+    """The rows that ``save(NAME, {"results": rows}, ...)`` wrote before, by name."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["results"] if path.exists() else {}
+
+
+def spread(values, digits=0):
+    """Median and range as text."""
+    low, middle, high = np.percentile(values, [0, 50, 100])
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} - {high:,.{digits}f})"
+
+
+def put_into_readme(name, text):
+    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` in the README."""
+    path = RESULTS.parents[1] / "README.md"
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = path.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"README.md: {begin.strip()!r} and {end!r} are not both there")
+    path.write_text(before + begin + text + end + after)
 
 
 def _footer(about):

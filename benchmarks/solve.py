@@ -10,16 +10,14 @@ Learning rates are constant or fall to 0 over the ``frames`` of the row, so a ru
 """
 
 import dataclasses
-import json
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import tyro
 
 from benchmarks.peers import processes
 from benchmarks.peers.protocol import Task
-from benchmarks.record import RESULTS, describe, markdown_table, save
+from benchmarks.record import describe, markdown_table, rows_of, save, spread
 from benchmarks.suites import SUITES
 from purejaxrl_a3c import a2c, a3c
 
@@ -103,11 +101,6 @@ ROWS = {
 }
 
 
-def _spread(values, digits):
-    low, middle, high = np.percentile(values, [0, 50, 100])
-    return f"{middle:,.{digits}f} ({low:,.{digits}f} - {high:,.{digits}f})"
-
-
 def table(results):
     """Markdown of all rows that were measured."""
     rows = []
@@ -115,7 +108,7 @@ def table(results):
         answers = results[name]["answers"]
         solved = [answer for answer in answers if answer["solved"]]
         spreads = [
-            _spread([answer[field] for answer in solved], digits) if solved else "-"
+            spread([answer[field] for answer in solved], digits) if solved else "-"
             for field, digits in (("frames", 0), ("run_seconds", 2), ("all_in_all_seconds", 1))
         ]
         rows.append([name, f"{results[name]['threshold']:g}", f"{len(solved)} of {len(answers)}", *spreads])
@@ -151,14 +144,8 @@ def main(seeds: int = 10, only: str = ""):
             "measured": describe(),
         }
         # Read only now: another process may have added rows.
-        results = load() | {name: measured}
+        results = rows_of("solve") | {name: measured}
         save("solve", {"results": results}, table(results), [row["measured"] for row in results.values()])
-
-
-def load():
-    """The rows measured before, by name."""
-    path = RESULTS / "solve.json"
-    return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
 if __name__ == "__main__":

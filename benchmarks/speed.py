@@ -19,7 +19,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks import parts, roofline
-from benchmarks.record import RESULTS, markdown_table, save
+from benchmarks.record import RESULTS, markdown_table, put_into_readme, save
 from benchmarks.timing import in_turns, rate
 from purejaxrl_a3c import a2c, a3c, ppo
 
@@ -203,7 +203,7 @@ def main(
     repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 7,
     seconds: Annotated[float, tyro.conf.arg(help="of one measurement")] = 0.4,
 ):
-    """Measure and write results/speed_SUITE.json, .md and .png."""
+    """Measure and write results/speed_SUITE.json, .md and .png, and the README's table."""
     if suite not in SUITES:
         raise SystemExit(f"suite: {suite!r}; accepted: {', '.join(SUITES)}")
     compiling = {name: compile_seconds(name) for name in ("a3c", "a2c", "ppo")}
@@ -213,7 +213,10 @@ def main(
         rows.append(measure(case, repetitions, seconds, best))
         print(case.title, case.num_envs, rows[-1]["over_sum_of_parts"], file=sys.stderr, flush=True)
     data = {"repetitions": repetitions, "peaks": best, "compile_seconds": compiling, "rows": rows}
-    save(f"speed_{suite}", data, "".join(tables(data)))
+    written = tables(data)
+    save(f"speed_{suite}", data, "".join(written))
+    if suite != "small":
+        put_into_readme(f"speed on a {suite.upper()}", written[1])
     plot(RESULTS / f"speed_{suite}.png", rows)
 
 

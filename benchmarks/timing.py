@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.record import spread
+
 
 class Timed:
     """A compiled loop, and the seconds that an iteration of it took, once for each call of `measure`."""
@@ -52,6 +54,5 @@ def in_turns(loops, repetitions, seconds):
 
 def rate(frames, seconds):
     """Million frames a second as text: median and range over the measurements ``seconds`` of ``frames`` each."""
-    low, middle, high = np.percentile(frames / np.asarray(seconds) / 1e6, [0, 50, 100])
-    digits = 2 if middle >= 0.1 else 4
-    return f"{middle:.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
+    millions = frames / np.asarray(seconds) / 1e6
+    return spread(millions, 2 if np.median(millions) >= 0.1 else 4)

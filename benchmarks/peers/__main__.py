@@ -10,7 +10,6 @@ Not here: PureJaxRL, which is not on PyPI, and brax's PPO, whose ``train`` compi
 its own around physics that would be most of the time on either side; it was not tried.
 """
 
-import json
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import tyro
 
 from benchmarks.peers import processes
 from benchmarks.peers.protocol import Task
-from benchmarks.record import RESULTS, describe, markdown_table, save
+from benchmarks.record import describe, markdown_table, rows_of, save, spread
 
 
 class Comparison(NamedTuple):
@@ -90,11 +89,6 @@ def ratios(ours, theirs):
     return rates(ours) / rates(theirs)
 
 
-def _spread(values, digits=0):
-    low, middle, high = np.percentile(values, [0, 50, 100])
-    return f"{middle:,.{digits}f} ({low:,.{digits}f} - {high:,.{digits}f})"
-
-
 def _waiting(answers):
     return f"{np.median([answer['import_seconds'] + answer['compile_seconds'] for answer in answers]):.1f}"
 
@@ -111,9 +105,9 @@ def table(results):
             rows.append(
                 [
                     f"{algorithm.upper()} and {name}",
-                    _spread(rates(ours)),
-                    _spread(rates(theirs)),
-                    _spread(ratios(ours, theirs), 1),
+                    spread(rates(ours)),
+                    spread(rates(theirs)),
+                    spread(ratios(ours, theirs), 1),
                     _waiting(ours),
                     _waiting(theirs),
                 ]
@@ -160,14 +154,8 @@ def main(turns: int = 5, only: str = ""):
             "measured": describe(),
         }
         # Read only now: another process may have added rows.
-        results = load() | {name: measured}
+        results = rows_of("peers") | {name: measured}
         save("peers", {"results": results}, table(results), [row["measured"] for row in results.values()])
-
-
-def load():
-    """The rows measured before, by name."""
-    path = RESULTS / "peers.json"
-    return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
 if __name__ == "__main__":

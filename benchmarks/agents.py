@@ -1,0 +1,66 @@
+"""Many agents at once: frames a second in total, and seconds an agent, when whole runs are mapped over keys.
+
+``python -m benchmarks.agents`` trains 1, 16, 256 and 2048 agents of A2C, A3C and PPO side by side with ``jax.vmap``.
+What is timed is a number of iterations of all of them, in turn; the seconds of a run follow from its frames.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.parts import algorithm_loop
+from benchmarks.record import markdown_table, save
+from benchmarks.speed import FOREVER
+from benchmarks.timing import in_turns, rate
+from purejaxrl_a3c import a2c, a3c, ppo
+
+RUN = 500_000  # frames of a run, PureJaxRL's for CartPole
+# PPO: PureJaxRL's settings for CartPole, as is the network of all three.
+CONFIGS: dict[str, Any] = {
+    "A2C": a2c.Config(num_envs=16, rollout_length=5, total_frames=FOREVER),
+    "A3C": a3c.Config(num_workers=16, envs_per_worker=1, rollout_length=5, total_frames=FOREVER),
+    "PPO": ppo.Config(num_envs=4, rollout_length=128, epochs=4, minibatches=4, total_frames=FOREVER),
+}
+
+
+def mapped(config, agents):
+    """`algorithm_loop` of so many agents, each from a key of its own."""
+    start, loop = algorithm_loop(config)
+    return (
+        lambda key: jax.vmap(start)(jax.random.split(key, agents)),
+        lambda key, states, n: jax.vmap(loop, (0, 0, None))(jax.random.split(key, agents), states, n),
+    )
+
+
+def main(agents: tuple[int, ...] = (1, 16, 256, 2048), repetitions: int = 5, seconds: float = 0.5):
+    """Measure and write results/agents.json and results/agents.md.
+
+    Args:
+        agents: numbers of them.
+        repetitions: turns, of which the median counts.
+        seconds: of one measurement.
+    """
+    rows, data = [], {}
+    for n in agents:
+        loops = {name: mapped(config, n) for name, config in CONFIGS.items()}
+        timed = in_turns(loops, repetitions, seconds)
+        cells = []
+        for name, one in timed.items():
+            frames = n * CONFIGS[name].build().frames_per_step
+            each = RUN / (frames / n) * np.median(one.seconds) / n
+            cells += [rate(frames, one.seconds), f"{each:.3g}"]
+        rows.append([n, *cells])
+        data[str(n)] = {name: one.seconds for name, one in timed.items()}
+    header = ["agents", *(text for name in CONFIGS for text in (f"{name}, M frames/s in all", "s an agent"))]
+    table = (
+        "Agents trained side by side on CartPole-v1 by one `vmap`: million frames per second of all of them (median, "
+        f"and range), and seconds that a run of {RUN:,} frames takes for each. A2C and A3C: 16 environments, rollouts "
+        "of 5 steps; PPO: 4 environments, 128 steps, 4 epochs of 4 minibatches. 2x64 tanh.\n\n"
+    )
+    save("agents", {"repetitions": repetitions, "seconds_per_iteration": data}, table + markdown_table(header, rows))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

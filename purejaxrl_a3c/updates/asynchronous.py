@@ -85,7 +85,7 @@ class Learner(NamedTuple):
     snapshots: Params  # every leaf [W, ...]
     pulled_version: jax.Array  # int32 [W]: of the newest element of the snapshot
     missed_here: jax.Array  # int32 [W]: pushes from the worker's own device since it pulled; 0 if there is but one
-    recent: jax.Array  # float32 [R, P]: version v in row v % R, of the last R; R is 0 where nobody looks back
+    recent: jax.Array | None  # float32 [R, P]: version v in row v % R, of the last R; None where nobody looks back
     clock: clocks.Clock | None
     staleness: jax.Array  # int32 [8 W]: how many pushes so far had each staleness; the last one: that or more
 
@@ -154,7 +154,8 @@ def asynchronous(optimizer, num_workers, asynchrony=None, *, lanes=None, gradien
             snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (workers_here, *x.shape)), params),
             pulled_version=jnp.zeros(num_workers, jnp.int32),
             missed_here=jnp.zeros(num_workers, jnp.int32),
-            recent=jnp.broadcast_to(vector, (rows, *vector.shape)),
+            # None, not of size 0: jaxlib 0.11.2 crashes on an input of size 0 of a program for several devices.
+            recent=jnp.broadcast_to(vector, (rows, *vector.shape)) if rows else None,
             clock=clocks.start(key, asynchrony.service, num_workers) if on_clock else None,
             staleness=jnp.zeros(8 * num_workers, jnp.int32),
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.deferred import deferred
 from purejaxrl_a3c.types import Env, TimeStep
 
 
@@ -91,7 +92,9 @@ def _action_space(env_id, default, space):
 
 def _gymnax():
     """Import gymnax on first use: it makes an array, and from then on JAX can no longer join other processes."""
-    with jax.ensure_compile_time_eval():
+    # With what it draws with, which we do not need, the import would take twice as long as JAX's.
+    drawing = deferred("matplotlib", "matplotlib.pyplot", "matplotlib.colors", "matplotlib.animation", "seaborn")
+    with jax.ensure_compile_time_eval(), drawing:
         import gymnax
         from gymnax.environments import spaces
     return gymnax, spaces

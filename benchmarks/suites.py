@@ -160,7 +160,8 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
                 total_frames=1_000_000,
                 minibatches=32,
                 learning_rate=5e-4,
-                lambda_=0.94,
+                gamma=0.999,
+                lambda_=0.97,
                 entropy_coefficient=0.01,
                 wrappers=Wrappers(normalize_observations=True),
             )

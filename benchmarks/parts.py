@@ -89,9 +89,9 @@ def parts(config):
         keys = jax.random.split(key, config.rollout_length)
         return jax.lax.scan(lambda carry, key: (tick(key, carry), None), carry, keys)[0]
 
-    def act(key, carry, steps=config.rollout_length):
+    def act(key, carry):
         params, positions, *rest = carry
-        positions, _ = unroll(params, key, positions, steps)
+        positions, _ = unroll(params, key, positions, config.rollout_length)
         return params, positions, *rest
 
     def descend(params, minibatch):
@@ -110,12 +110,19 @@ def parts(config):
         total = sum(x.sum() for x in jax.tree.leaves(batch) if jnp.issubdtype(x.dtype, jnp.floating))
         return jax.tree.map(lambda p: p + 1e-30 * total, params), positions, trajectories, batch
 
+    def one_tick(key, carry):
+        return tick(key, carry)[1]
+
+    def one_act(key, carry):
+        params, positions, *_ = carry
+        return unroll(params, key, positions, 1)
+
     def one_minibatch(key, carry):
         return descend(carry[0], jax.tree.map(lambda x: x[0], carry[3]))
 
     return start, {
-        "step": Part(step, tick, config.rollout_length),
-        "act": Part(act, functools.partial(act, steps=1), config.rollout_length),
+        "step": Part(step, one_tick, config.rollout_length),
+        "act": Part(act, one_act, config.rollout_length),
         "learn": Part(learn, one_minibatch, passes * count),
         "prepare": Part(prepare, prepare, 1),
     }

@@ -163,8 +163,9 @@ def tables(data):
         f"\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
         f"(median of 3): {compiling}.\n"
         f"\nWhat a frame asks for, and its share of the machine's best ({best.operations / 1e9:,.0f} GFLOP/s in a "
-        f"large product, {best.bytes / 1e9:,.0f} GB/s in a long sum). Bytes are those that kernels read and write, "
-        f"also from caches. Below {roofline.ENOUGH} of both, the kernels are too small for the machine.\n\n",
+        f"large product, {best.bytes / 1e9:,.0f} GB/s in a vector that stays in cache). Bytes are those that kernels "
+        f"read and write, also from caches. Below {roofline.ENOUGH} of both, the kernels are too small for the machine."
+        "\n\n",
         markdown_table(
             ["", "environments", "operations", "bytes", "of peak operations", "of peak bytes", "limit"], machine
         ),

@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from benchmarks import parts, roofline
 from benchmarks.record import RESULTS, markdown_table, put_into_readme, save
@@ -174,7 +175,7 @@ def tables(data):
 
 def plot(path, rows):
     """Frames a second against environments, of everything measured at more than one number of them."""
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
     axes = figure.subplots()
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
@@ -188,7 +189,10 @@ def plot(path, rows):
     axes.set(xscale="log", yscale="log", xlabel="environments", ylabel="million frames per second", title="CartPole-v1")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    figure.legend(frameon=False, loc="outside right upper")
     figure.savefig(path, dpi=130)
 
 

@@ -4,25 +4,17 @@
 What is timed is a number of iterations of all of them, in turn; the seconds of a run follow from its frames.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 import tyro
 
 from benchmarks.parts import algorithm_loop
 from benchmarks.record import markdown_table, save
-from benchmarks.speed import FOREVER
+from benchmarks.speed import actor_critics, proximal
 from benchmarks.timing import in_turns, rate
-from purejaxrl_a3c import a2c, a3c, ppo
 
 RUN = 500_000  # frames of a run, PureJaxRL's for CartPole
-# PPO: PureJaxRL's settings for CartPole, as is the network of all three.
-CONFIGS: dict[str, Any] = {
-    "A2C": a2c.Config(num_envs=16, rollout_length=5, total_frames=FOREVER),
-    "A3C": a3c.Config(num_workers=16, envs_per_worker=1, rollout_length=5, total_frames=FOREVER),
-    "PPO": ppo.Config(num_envs=4, rollout_length=128, epochs=4, minibatches=4, total_frames=FOREVER),
-}
+CONFIGS = actor_critics("CartPole-v1", 16).configs | proximal("CartPole-v1", 4).configs
 
 
 def mapped(config, agents):

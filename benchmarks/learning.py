@@ -22,6 +22,8 @@ from benchmarks.suites import SUITES
 from purejaxrl_a3c import evaluate, make_train
 from purejaxrl_a3c.logging import binned_mean
 
+SAMPLED = "_sampled"
+"""At the end of the names of the results of policies that were evaluated with sampled actions."""
 COLORS = ("C3", "C0", "C1", "C9")
 
 
@@ -40,14 +42,14 @@ def interval(values):
     return tuple(map(float, found.confidence_interval))
 
 
-def train_and_evaluate(config, seeds, episodes):
+def train_and_evaluate(config, seeds, episodes, deterministic=True):
     """Metrics ``[seeds, I]`` and mean returns ``[seeds]`` of the seeds 0, 1, ..."""
     keys = jax.vmap(jax.random.key)(np.arange(seeds))
     keys = jax.vmap(jax.random.split)(keys)
     result = jax.jit(jax.vmap(make_train(config)))(keys[:, 0])
 
     def final_return(state, key):
-        return evaluate(config, state, key, episodes, deterministic=True).mean()
+        return evaluate(config, state, key, episodes, deterministic).mean()
 
     returns = jax.jit(jax.vmap(final_return))(result.state, keys[:, 1])
     return jax.device_get(result.metrics), np.asarray(returns, np.float64)
@@ -84,6 +86,7 @@ def smooth(metrics, bins=50):
 
 def render(name, seeds, episodes, data, order):
     """The table of all rows that are in ``data``, and the picture."""
+    actions = "sampled actions" if name.endswith(SAMPLED) else "the most probable action"
     rows: list[list[str]] = []
     panels: dict[str, Any] = {}
     for title, label in order:
@@ -105,7 +108,7 @@ def render(name, seeds, episodes, data, order):
         panels.setdefault(title, {})[label] = row["curve"]
     table = (
         f"Return of the trained policy: interquartile mean over {seeds} seeds, each the mean of {episodes} whole "
-        "episodes with the most probable action.\n\n"
+        f"episodes with {actions}.\n\n"
         + markdown_table(["", "frames", "return", "95 % interval", "worst seed", "mean staleness"], rows)
     )
     circumstances = [data[f"{label} {title}"]["measured"] for title, label in order if f"{label} {title}" in data]
@@ -114,7 +117,11 @@ def render(name, seeds, episodes, data, order):
 
 
 def main(
-    suite: Annotated[str, tyro.conf.Positional] = "defaults", seeds: int = 10, episodes: int = 128, only: str = ""
+    suite: Annotated[str, tyro.conf.Positional] = "defaults",
+    seeds: int = 10,
+    episodes: int = 128,
+    only: str = "",
+    sample: bool = False,
 ):
     """Train, evaluate and write results/learning.json, .md and .png, or learning_SUITE.json and so on.
 
@@ -125,15 +132,16 @@ def main(
         seeds: how many; the seeds are 0, 1, ...
         episodes: of each evaluation.
         only: measure only the rows whose name, "A3C on Catch-bsuite" say, contains this.
+        sample: evaluate with sampled actions, and write learning_SUITE_sampled.json and so on.
     """
-    name = "learning" if suite == "defaults" else f"learning_{suite}"
+    name = ("learning" if suite == "defaults" else f"learning_{suite}") + (SAMPLED if sample else "")
     order = [(title, label) for title, configs in SUITES[suite].items() for label in configs]
     for title, label in order:
         if only not in f"{label} on {title}":
             continue
         config = SUITES[suite][title][label]
         began = time.perf_counter()
-        metrics, returns = train_and_evaluate(config, seeds, episodes)
+        metrics, returns = train_and_evaluate(config, seeds, episodes, deterministic=not sample)
         frames, curves = smooth(metrics)
         measured = {
             "config": dataclasses.asdict(config),

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from benchmarks import parts, roofline
+from benchmarks.peers.processes import compile_sources
 from benchmarks.record import RESULTS, markdown_table, put_into_readme, save
 from benchmarks.timing import in_turns, rate
 from purejaxrl_a3c import a2c, a3c, ppo
@@ -198,6 +199,7 @@ def plot(path, rows):
 
 def compile_seconds(name):
     """Median seconds that compiling the default run of an algorithm takes, in three fresh processes without a cache."""
+    compile_sources(sys.executable)
     program = f"from purejaxrl_a3c import {name}, train; print(train.compile_run({name}.Config()).compile_seconds)"
     runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, check=True) for _ in range(3)]
     return float(np.median([float(run.stdout) for run in runs]))

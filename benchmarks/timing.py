@@ -29,6 +29,7 @@ class Timed:
         self.bytes = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
         self.seconds = []
         self.n = 1
+        self._run()  # A first call can take a hundred times as long as the second, which would leave n far too small.
         while (elapsed := self._run()) < 0.2 * seconds:
             self.n *= 2
         self.n = max(1, round(self.n * seconds / elapsed))

@@ -1,5 +1,6 @@
 """Runs of ours and of peers, each in a process and an environment of its own."""
 
+import functools
 import json
 import os
 import subprocess
@@ -23,9 +24,23 @@ def interpreter(script: str):
     uv makes that environment if need be. The script then runs without uv, whose own time is not the peer's.
     """
     if script == "ours":
-        return sys.executable
-    uv(["sync", "--script", _path(script)])
-    return uv(["python", "find", "--script", _path(script)]).strip()
+        python = sys.executable
+    else:
+        uv(["sync", "--script", _path(script)])
+        python = uv(["python", "find", "--script", _path(script)]).strip()
+    compile_sources(python)
+    return python
+
+
+@functools.cache
+def compile_sources(python: str):
+    """Compile the Python sources of what is installed, as a first start does for all that come after it.
+
+    Where ``PYTHONDONTWRITEBYTECODE`` is set no start does, and importing JAX takes four times as long, every time.
+    """
+    program = "import compileall, sys, sysconfig; [compileall.compile_dir(folder, quiet=2, workers=0) for folder in "
+    program += "(sysconfig.get_path('purelib'), *sys.argv[1:])]"
+    subprocess.run([python, "-c", program, str(FOLDER.parents[1] / "purejaxrl_a3c"), str(FOLDER)], check=True)
 
 
 def uv(command):

@@ -17,6 +17,7 @@ SCRIPTS = (
     "nstep",
     "entropy",
     "momentum",
+    "threads",
     "speedup",
     "stragglers",
     "policy_lag",

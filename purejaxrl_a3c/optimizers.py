@@ -31,6 +31,8 @@ def shared_rmsprop(config, num_updates):
 def adam(config, num_updates):
     """Adam behind a global-norm clip, as PPO uses it (details 3, 4 and 11 of Huang et al. 2022).
 
+    It works on all parameters as one vector: leaf by leaf it would be half of the kernels of one of PPO's many updates.
+
     Args:
         config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm`` and ``adam_epsilon``.
         num_updates: as of `shared_rmsprop`.
@@ -38,10 +40,12 @@ def adam(config, num_updates):
     Returns:
         An optax transformation.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_adam(eps=config.adam_epsilon),
-        optax.scale_by_learning_rate(_rate(config, num_updates)),
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(config.max_gradient_norm),
+            optax.scale_by_adam(eps=config.adam_epsilon),
+            optax.scale_by_learning_rate(_rate(config, num_updates)),
+        )
     )
 
 

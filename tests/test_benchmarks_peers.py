@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 import tomllib
 from dataclasses import replace
@@ -155,3 +156,14 @@ def test_our_solve_rows_reach_the_process_whole(name):
     assert config.total_frames == task.frames
     assert solve.ours(config, threshold=task.threshold, piece=task.piece).task == solve.ROWS[name].task
     assert inspect.isfunction(make_train(config))  # it builds
+
+
+def test_our_run_that_never_solves_ends_with_its_last_piece(monkeypatch, capsys):
+    # 5 iterations of 80 frames, in pieces of 2.
+    task = Task("a2c", frames=400, piece=160, threshold=1e9, episodes=4, hidden_sizes=(8,))
+    monkeypatch.setattr("sys.argv", ["ours.py", *protocol.arguments(task)])
+    ours.main()
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert not row["solved"]
+    assert row["frames"] == 400
+    assert len(row["returns"]) == 3

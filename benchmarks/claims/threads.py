@@ -1,6 +1,6 @@
 """Experiment 10: A3C on real threads against the simulated schedule.
 
-Threads act and differentiate as in Mnih et al. 2016: each pulls the shared parameters, acts for five steps, takes the
+Threads act and differentiate as in Mnih et al. 2016: each pulls the shared parameters, acts for one rollout, takes the
 gradient at what it pulled and pushes it through the shared RMSProp. Only the push holds a lock, so that every push can
 count how many others came since its pull. The compiled parts run outside of Python's lock, as far as there are cores.
 

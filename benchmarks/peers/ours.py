@@ -61,9 +61,12 @@ def main():
 
     def train_piece():
         nonlocal state
-        # It comes up for air more often than asked to.
-        state = next(piece.state for piece in pieces if int(piece.state.iteration) % every == 0)
-        return int(state.iteration) * run.frames_per_iteration
+        for piece in pieces:
+            state = piece.state
+            if int(state.iteration) % every == 0:  # it comes up for air more often than asked to
+                break
+        done = int(state.iteration)
+        return task.frames if done == run.iterations else done * run.frames_per_iteration
 
     def mean_return():
         key = jax.random.fold_in(key_evaluate, state.iteration)

@@ -1,3 +1,4 @@
+import types
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -314,3 +315,16 @@ def test_the_gradient_is_clipped_by_its_global_norm():
     clipped = optimizer.update(direction / 5, optimizer.init(direction))[0]
     for size in (1.0, 10.0):
         np.testing.assert_allclose(optimizer.update(size * direction, optimizer.init(direction))[0], clipped, rtol=1e-5)
+
+
+def test_adam_on_one_vector_is_adam_leaf_by_leaf_behind_a_clip_of_the_norm_of_all():
+    settings = {"learning_rate": 0.1, "anneal_learning_rate": False, "max_gradient_norm": 0.5, "adam_epsilon": 1e-5}
+    optimizer = optimizers.adam(types.SimpleNamespace(**settings), num_updates=3)
+    leaf_by_leaf = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1, eps=1e-5))
+    params = {"a": jnp.ones((2, 3)), "b": jnp.zeros(4)}
+    state, expected_state = optimizer.init(params), leaf_by_leaf.init(params)
+    for scale in (1.0, 1e-3, 10.0):  # clipped, not clipped, clipped
+        gradient = jax.tree.map(lambda x, scale=scale: scale * (jnp.arange(x.size).reshape(x.shape) - 1.0), params)
+        step, state = optimizer.update(gradient, state, params)
+        expected, expected_state = leaf_by_leaf.update(gradient, expected_state, params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), step, expected)

@@ -31,7 +31,7 @@ def shared_rmsprop(config, num_updates):
 def adam(config, num_updates):
     """Adam behind a global-norm clip, as PPO uses it (details 3, 4 and 11 of Huang et al. 2022).
 
-    It works on all parameters as one vector: leaf by leaf it would be half of the kernels of one of PPO's many updates.
+    It works on all parameters as one vector, whether its caller does or not: leaf by leaf it is many small kernels.
 
     Args:
         config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm`` and ``adam_epsilon``.

@@ -183,6 +183,26 @@ def test_one_pass_with_one_minibatch_is_lockstep():
     assert twice.params != lockstep.params
 
 
+def test_passes_are_the_steps_of_the_optimizer_leaf_by_leaf():
+    def loss(params, rows):
+        return jnp.mean((rows @ params["weights"] - params["bias"]) ** 2), {}
+
+    params: Any = {"weights": jnp.array([0.3, -0.2, 0.1]), "bias": jnp.float32(0.5)}
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))
+    rule = updates.minibatches(optimizer, 3, 1)
+    learner, reported = learn(rule, Objective(lambda params, rows: rows, loss), rule.init(KEY, params))
+
+    rows: Any = jnp.arange(24.0).reshape(8, 3)
+    state, norms = optimizer.init(params), []
+    for _ in range(3):
+        gradient: Any = jax.grad(loss, has_aux=True)(params, rows)[0]
+        norms.append(np.sqrt(float(gradient["bias"]) ** 2 + np.square(gradient["weights"]).sum()))
+        step, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, step)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), learner.params, params)
+    np.testing.assert_allclose(reported["gradient_norm"], norms, rtol=1e-5)
+
+
 def test_every_pass_deals_out_every_piece_once_and_anew():
     _, reported = learn(updates.minibatches(optax.sgd(1.0), 3, 2), counting())
     dealt = np.asarray(reported["pieces"]).reshape(3, 8, 3)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c import collectives, randomness
 from purejaxrl_a3c.checks import is_concrete
@@ -17,7 +18,7 @@ class Learner(NamedTuple):
     """The parameters, the optimizer's state, and what the loss takes besides."""
 
     params: Params
-    opt_state: Any
+    opt_state: Any  # of the parameters raveled into one vector [P]
     adapted: tuple[jax.Array, ...]
 
 
@@ -58,7 +59,8 @@ def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_na
     and never cut. With one pass and one minibatch this is `synchronous`.
 
     Args:
-        optimizer: an optax transformation.
+        optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, so it must treat all
+            parameters alike; leaf by leaf, norms and steps would be a third of the kernels of an update.
         epochs: passes over the whole batch, an int.
         count: minibatches a pass, an int that divides ``M``.
         stop_kl: learn no more from this rollout once the policy has moved by more than this many nats, as measured on a
@@ -75,7 +77,7 @@ def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_na
 
     def init(key, params):
         del key
-        return Learner(params, optimizer.init(params), adaptive.start())
+        return Learner(params, optimizer.init(ravel_pytree(params)[0]), adaptive.start())
 
     def actor(learner):
         return jax.tree.map(lambda x: x[None], learner.params)
@@ -84,24 +86,27 @@ def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_na
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         batch = objective.prepare(learner.params, environments)
         adapted = learner.adapted
+        vector, unravel = ravel_pytree(learner.params)
+        of_vector = objective._replace(loss=lambda vector, *args: objective.loss(unravel(vector), *args))
 
         def learn(loop, minibatch):
-            params, opt_state, going_on = loop
-            gradient, metrics = gradient_of(objective, params, minibatch, *adapted, axis_name=axis_name)
-            step, new_state = optimizer.update(gradient, opt_state, params)
-            new = optax.apply_updates(params, step), new_state
+            vector, opt_state, going_on = loop
+            gradient, metrics = gradient_of(of_vector, vector, minibatch, *adapted, axis_name=axis_name)
+            step, new_state = optimizer.update(gradient, opt_state, vector)
+            new = optax.apply_updates(vector, step), new_state
             kl = metrics.pop("kl", None)
             if may_stop:
                 going_on &= (kl <= stop_kl) | (stop_kl <= 0)
-                new = jax.tree.map(lambda new, old: jnp.where(going_on, new, old), new, (params, opt_state))
+                new = jax.tree.map(lambda new, old: jnp.where(going_on, new, old), new, (vector, opt_state))
             return (*new, going_on), metrics
 
         def learn_all(loop, key):
             return jax.lax.scan(learn, loop, deal(key, batch, count))
 
-        loop = (learner.params, learner.opt_state, jnp.bool_(True))
+        loop = (vector, learner.opt_state, jnp.bool_(True))
         loop, metrics = jax.lax.scan(learn_all, loop, jax.random.split(key, epochs))
-        params, opt_state, _ = loop
+        vector, opt_state, _ = loop
+        params = unravel(vector)
         if adapted:
             _, terms = objective.loss(params, batch, *adapted)
             adapted = adaptive.adapt(adapted, collectives.mean(terms, axis_name))

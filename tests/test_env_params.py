@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import jax
@@ -52,6 +53,7 @@ def test_runs_that_are_mapped_over_a_parameter_are_the_runs_one_by_one(sweep):
 
 def test_the_default_given_by_name_is_the_same_program():
     programs = [str(jax.make_jaxpr(make_train(config))(KEY)) for config in (CONFIG, with_gravity(9.8), with_gravity(3))]
+    programs = [re.sub("0x[0-9a-f]+", "", program) for program in programs]  # addresses, which older JAX prints
     assert programs[0] == programs[1] != programs[2]
 
 

@@ -180,12 +180,21 @@ def test_interrupting_keeps_what_was_written(tmp_path):
         "--total-frames",
         "2000000000",
     ]
-    process = subprocess.Popen([*command, "--hidden-sizes", "8", "--json"], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not ((out / "metrics.csv").exists() and len(read_metrics(out)) > 500):
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    stdout, _ = process.communicate(timeout=60)
+    process = subprocess.Popen(
+        [*command, "--hidden-sizes", "8", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background ignore the signal, and what they start would, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not ((out / "metrics.csv").exists() and len(read_metrics(out)) > 500):
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert stdout == ""
     rows = read_metrics(out)

@@ -6,8 +6,8 @@ environments, length of rollouts, passes over them, minibatches and networks, on
 Compilation and first calls are not counted. Every ratio is a median of ratios within one turn.
 
 The peers: Stable-Baselines3 (PyTorch, environments in Python) and rejax (JAX, whole runs compiled, as ours).
-Not here: PureJaxRL, which is not on PyPI, and brax's PPO, whose ``train`` compiles and runs in one call, in wrappers of
-its own around physics that would be most of the time on either side; it was not tried.
+Not here: PureJaxRL, which is not on PyPI, and brax's PPO, which does not run with the JAX that ours is measured with:
+brax 0.14.2 calls `jax.device_put_replicated`, which JAX 0.10.1 no longer has.
 """
 
 from dataclasses import asdict, replace

@@ -59,8 +59,8 @@ def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_na
     and never cut. With one pass and one minibatch this is `synchronous`.
 
     Args:
-        optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, so it must treat all
-            parameters alike; leaf by leaf, norms and steps would be a third of the kernels of an update.
+        optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, which takes fewer
+            kernels in each of many small updates, so it must not treat leaves of the parameters differently.
         epochs: passes over the whole batch, an int.
         count: minibatches a pass, an int that divides ``M``.
         stop_kl: learn no more from this rollout once the policy has moved by more than this many nats, as measured on a

@@ -133,7 +133,10 @@ def compile_run(config, devices=None):
 
 
 def run_in_pieces(run, key, state=None, every=None) -> Iterator[Result]:
-    """The run ``make_train(config)(key)``, number for number, a fraction of a second at a time.
+    """The run ``make_train(config)(key)``, a fraction of a second at a time.
+
+    However it is cut, and wherever it goes on from, it is bit for bit the same run. It is that of ``make_train`` up to
+    rounding: that is another program, for which the compiler may sum in another order.
 
     Args:
         run: a `CompiledRun`.

@@ -5,9 +5,10 @@ in an environment of its own, which uv makes from the header of the peer's scrip
 environments, length of rollouts, passes over them, minibatches and networks, on the CPU, without evaluation or logging.
 Compilation and first calls are not counted. Every ratio is a median of ratios within one turn.
 
-The peers: Stable-Baselines3 (PyTorch, environments in Python) and rejax (JAX, whole runs compiled, as ours).
-Not here: PureJaxRL, which is not on PyPI, and brax's PPO, which does not run with the JAX that ours is measured with:
-brax 0.14.2 calls `jax.device_put_replicated`, which JAX 0.10.1 no longer has.
+The peers: Stable-Baselines3 (PyTorch, environments in Python), rejax (JAX, whole runs compiled, as ours), and PPO as a
+plain loop in JAX. That one is ours, too, and stands for PureJaxRL, which is not on PyPI: see ``plain_ppo.py``.
+Not here: brax's PPO, which does not run with the JAX that ours is measured with: brax 0.14.2 calls
+`jax.device_put_replicated`, which JAX 0.10.1 no longer has.
 """
 
 from dataclasses import asdict, replace
@@ -47,6 +48,12 @@ def _rejax_ppo(frames, **work):
     return Comparison("rejax_ppo", "ppo", ("ppo",), Task(frames=frames, **work), frames)
 
 
+def _plain_ppo(num_envs):
+    # PureJaxRL's settings for CartPole.
+    work = Task(frames=1024 * 1024, num_envs=num_envs, rollout_length=128, epochs=4, minibatches=4)
+    return Comparison("plain_ppo", "ppo", ("ppo",), replace(work, hyperparameters={"clip_values": True}), work.frames)
+
+
 COMPARISONS = {
     f"SB3 A2C, {n} environments": Comparison(
         "sb3", "a2c", ("a2c", "a3c"), Task(frames=51_200, num_envs=n, rollout_length=5), 1_024_000
@@ -65,6 +72,7 @@ COMPARISONS = {
     "rejax PPO, 2048 environments, 64 steps, 4 x 32 updates": _rejax_ppo(
         1024 * 1024, num_envs=2048, rollout_length=64, epochs=4, minibatches=32
     ),
+    **{f"plain PPO, {n} environments, 128 steps, 4 x 4 updates": _plain_ppo(n) for n in (4, 64, 512)},
 }
 
 

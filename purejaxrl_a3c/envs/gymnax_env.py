@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl_a3c import checks
+from purejaxrl_a3c import checks, threefry
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.deferred import deferred
 from purejaxrl_a3c.types import Env, TimeStep
@@ -48,7 +48,7 @@ def make(env_id, env_params=None):
     action_space, to_gymnax = _action_space(env_id, default_space, env.action_space(params))
 
     def step(key, state, action):
-        obs, state, reward, terminated, _ = env.step_env(key, state, to_gymnax(action), params)
+        obs, state, reward, terminated, _ = env.step_env(threefry.written_out(key), state, to_gymnax(action), params)
         terminated = jnp.asarray(terminated, bool)
         timestep = TimeStep(
             obs=obs,
@@ -60,7 +60,7 @@ def make(env_id, env_params=None):
         return state, timestep
 
     def reset(key):
-        obs, state = env.reset_env(key, params)
+        obs, state = env.reset_env(threefry.written_out(key), params)
         # gymnax resets some fields to Python numbers; a loop over steps needs the types that step returns.
         action = jax.eval_shape(action_space.sample, key)
         state_types, timestep_types = jax.eval_shape(step, key, state, action)

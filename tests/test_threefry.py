@@ -1,0 +1,63 @@
+"""The generator written out draws JAX's numbers, once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxrl_a3c import a2c, make_train
+from purejaxrl_a3c.threefry import written_out
+
+DRAWS = {
+    "uniform": lambda key: jax.random.uniform(key, (5,)),
+    "a scalar": jax.random.uniform,
+    "normal": lambda key: jax.random.normal(key, (3, 2)),
+    "integers": lambda key: jax.random.randint(key, (4,), -3, 9),
+    "a permutation": lambda key: jax.random.permutation(key, 7),
+    "bits": lambda key: jax.random.bits(key, (3,), jnp.uint8),
+    "keys": lambda key: jax.random.key_data(jax.random.split(key, (2, 3))),
+    "a key": lambda key: jax.random.key_data(jax.random.fold_in(key, 2**31 + 7)),
+    "of keys": lambda key: jax.vmap(lambda key: jax.random.uniform(key, (2,)))(jax.random.split(key, 3)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("partitionable", [True, False])
+def test_the_numbers_are_those_of_jax(name, partitionable):
+    with jax.threefry_partitionable(partitionable):
+        for seed in (0, 1, 2**31 + 1):
+            key = jax.random.key(seed)
+            np.testing.assert_array_equal(jax.jit(DRAWS[name])(written_out(key)), DRAWS[name](key))
+
+
+def compiled(f, *args):
+    return jax.jit(f).lower(*args).compile().as_text()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere the draw is JAX's own")
+def test_a_draw_is_computed_once():
+    def use(key):
+        numbers = jax.random.uniform(key, (4,))
+        return numbers.sum(), jnp.sin(numbers[0]), numbers[1:] * 2
+
+    text = compiled(use, written_out(jax.random.key(0)))
+    assert text.count(" shift-left(") == 20  # a rotation each
+    assert "conditional(" not in text
+
+
+def test_a_run_draws_from_it_and_is_the_same(monkeypatch):
+    train = make_train(a2c.Config(num_envs=2, total_frames=100))
+    key = jax.random.key(0)
+    text, result = compiled(train, key), jax.jit(train)(key)
+    monkeypatch.setattr("purejaxrl_a3c.threefry.written_out", lambda key: key)
+    train = make_train(a2c.Config(num_envs=2, total_frames=100))
+    if jax.default_backend() == "cpu":
+        assert compiled(train, key).count(" shift-left(") < text.count(" shift-left(")
+    jax.tree.map(np.testing.assert_array_equal, jax.jit(train)(key), result)
+
+
+def test_keys_of_other_generators_stay_as_they_are():
+    key = jax.random.key(3, impl="rbg")
+    assert written_out(key) is key
+    again = written_out(written_out(jax.random.key(3)))
+    np.testing.assert_array_equal(jax.random.key_data(again), jax.random.key_data(jax.random.key(3)))

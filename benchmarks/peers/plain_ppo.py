@@ -5,7 +5,7 @@
 """PPO as one plain scan over rollouts, the program that PureJaxRL made usual (Lu et al. 2022, arXiv 2210.05639).
 
 PureJaxRL is not on PyPI. This is not its code but a loop written anew that does what its PPO does for every frame:
-gymnax's own reset after every step, a wrapper that logs returns, a key for every draw of every environment, a random
+gymnax's own reset after every step, a wrapper that logs returns, a key for every step of every environment, a random
 permutation for every pass, Adam leaf by leaf with a clipped norm and a falling rate, and what the wrapper logs of every
 frame returned at the end. The driver runs this, see ``__main__.py``.
 
@@ -33,6 +33,7 @@ def settings(task: Task) -> dict[str, Any]:
         "gamma": 0.99,
         "lambda_": 0.95,
         "clip_range": 0.2,
+        "clip_values": True,
         "entropy_coefficient": 0.01,
         "value_coefficient": 0.5,
         "max_gradient_norm": 0.5,

@@ -15,6 +15,10 @@ from purejaxrl_a3c.types import Metrics
 
 _PIECE_SECONDS = 0.2  # how often `run_in_pieces` comes up for air
 _PIECE_ITERATIONS = 2048  # at most: the room that a piece has for its metrics
+# For a program that runs once, compiling soon counts for more than running fast. jax 0.11.1 lacks the second option.
+_RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):
+    _RUNS_ONCE["xla_cpu_use_fusion_emitters"] = False
 
 
 class Result(NamedTuple):
@@ -115,9 +119,9 @@ def compile_run(config, devices=None):
         put = devices.put
     key = put(jax.random.key(0))
     init_lowered = jax.jit(init).lower(key)
-    # What runs once need not be optimised for long; and it compiles while the loop is being traced.
+    # It compiles while the loop is being traced.
     with concurrent.futures.ThreadPoolExecutor(1) as background:
-        init_program = background.submit(init_lowered.compile, {"xla_backend_optimization_level": "1"})
+        init_program = background.submit(init_lowered.compile, _RUNS_ONCE)
         state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), init_lowered.out_info)
         state = state if devices is None else devices.place(state)
         advance_program = jax.jit(advance, donate_argnums=1).lower(key, state, put(np.int32(0))).compile()

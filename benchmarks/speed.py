@@ -163,7 +163,7 @@ def tables(data):
         "\nMicroseconds an iteration, by part (median).\n\n",
         markdown_table(["", "environments", "step", "act", "learn", "prepare", "push", "whole"], times),
         f"\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
-        f"(median of 3): {compiling}.\n"
+        f"(median of 5): {compiling}.\n"
         f"\nWhat a frame asks for, and its share of the machine's best ({best.operations / 1e9:,.0f} GFLOP/s in a "
         f"large product, {best.bytes / 1e9:,.0f} GB/s in a vector that stays in cache). Bytes are those that kernels "
         f"read and write, also from caches. Below {roofline.ENOUGH} of both, the kernels are too small for the machine."
@@ -197,12 +197,15 @@ def plot(path, rows):
     figure.savefig(path, dpi=130)
 
 
-def compile_seconds(name):
-    """Median seconds that compiling the default run of an algorithm takes, in three fresh processes without a cache."""
+def compile_seconds(names, repetitions):
+    """Seconds that compiling the default run of each takes: the median of fresh processes without a cache, in turn."""
     compile_sources(sys.executable)
-    program = f"from purejaxrl_a3c import {name}, train; print(train.compile_run({name}.Config()).compile_seconds)"
-    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, check=True) for _ in range(3)]
-    return float(np.median([float(run.stdout) for run in runs]))
+    measured: dict[str, list[float]] = {name: [] for name in names}
+    for name in tuple(names) * repetitions:
+        program = f"from purejaxrl_a3c import {name}, train; print(train.compile_run({name}.Config()).compile_seconds)"
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+        measured[name].append(float(run.stdout))
+    return {name: float(np.median(seconds)) for name, seconds in measured.items()}
 
 
 def main(
@@ -213,7 +216,7 @@ def main(
     """Measure and write results/speed_SUITE.json, .md and .png, and the README's table."""
     if suite not in SUITES:
         raise SystemExit(f"suite: {suite!r}; accepted: {', '.join(SUITES)}")
-    compiling = {name: compile_seconds(name) for name in ("a3c", "a2c", "ppo")}
+    compiling = compile_seconds(("a3c", "a2c", "ppo"), 5)
     best = roofline.peaks()
     rows = []
     for case in SUITES[suite]:

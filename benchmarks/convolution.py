@@ -5,7 +5,7 @@ own, and for one worker with as much data (A2C):
 
 - *grouped*: ``vmap`` of flax's ``Conv`` over the weights, which XLA makes a grouped convolution;
 - *one by one*: ``lax.map`` of it over the workers;
-- *patches*: ``vmap`` of `purejaxrl_a3c.torsos.Convolution`, a product over patches.
+- *patches*: ``vmap`` of `purejaxrl_a3c.networks.torsos.Convolution`, a product over patches.
 """
 
 import functools
@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from benchmarks.record import markdown_table, save
-from purejaxrl_a3c.torsos import Convolution
+from purejaxrl_a3c.networks.torsos import Convolution
 
 TORSOS = {
     # rows in all, observation, (features, window, stride) of the convolutions, width of the layer that follows

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from benchmarks.record import RESULTS, describe, markdown_table, save
 from benchmarks.suites import SUITES
 from purejaxrl_a3c import evaluate, make_train
-from purejaxrl_a3c.logging import binned_mean
+from purejaxrl_a3c.run.logging import binned_mean
 
 SAMPLED = "_sampled"
 """At the end of the names of the results of policies that were evaluated with sampled actions."""

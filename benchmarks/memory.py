@@ -15,7 +15,8 @@ from benchmarks.record import markdown_table, save
 PROGRAM = """
 import json, resource, sys
 import jax
-from purejaxrl_a3c import {name}, train
+from purejaxrl_a3c import {name}
+from purejaxrl_a3c.run import train
 run = train.compile_run({name}.Config({settings}, total_frames=int(sys.argv[1])))
 for result in train.run_in_pieces(run, jax.random.key(0)):
     pass

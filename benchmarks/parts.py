@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import a3c, envs, networks, objectives, optimizers, ppo, rollout, updates
+from purejaxrl_a3c import a3c, envs, networks, objectives, ppo, updates
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.types import Objective
+from purejaxrl_a3c.updates import optimizers
 
 
 class Part(NamedTuple):
@@ -137,7 +140,7 @@ def push_loop(config):
     def loss(params, scale):
         return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params)) * scale, {}
 
-    objective = objectives.Objective(lambda params, scale: scale, loss)
+    objective = Objective(lambda params, scale: scale, loss)
 
     def push(key, learner):
         return rule.update(key, learner, objective, jnp.full(workers, 1e-3))[0]

@@ -202,7 +202,10 @@ def compile_seconds(names, repetitions):
     compile_sources(sys.executable)
     measured: dict[str, list[float]] = {name: [] for name in names}
     for name in tuple(names) * repetitions:
-        program = f"from purejaxrl_a3c import {name}, train; print(train.compile_run({name}.Config()).compile_seconds)"
+        program = (
+            f"from purejaxrl_a3c import {name}; from purejaxrl_a3c.run.train import compile_run; "
+            f"print(compile_run({name}.Config()).compile_seconds)"
+        )
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
         measured[name].append(float(run.stdout))
     return {name: float(np.median(seconds)) for name, seconds in measured.items()}

@@ -1,9 +1,9 @@
 """Whole reinforcement-learning runs as pure functions, and A3C on an exact schedule."""
 
-from purejaxrl_a3c import devices
 from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
-from purejaxrl_a3c.evaluate import evaluate
-from purejaxrl_a3c.train import Result, make_train
+from purejaxrl_a3c.run import devices
+from purejaxrl_a3c.run.evaluate import evaluate
+from purejaxrl_a3c.run.train import Result, make_train
 
 __all__ = [
     "Result",

@@ -1,5 +1,5 @@
 """``python -m purejaxrl_a3c`` is ``purejaxrl-a3c``."""
 
-from purejaxrl_a3c.cli import main
+from purejaxrl_a3c.run.cli import main
 
 main()

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from purejaxrl_a3c import a3c, envs, evaluate, make_train, networks, updates
-from purejaxrl_a3c.actor_critic import Grid, actor_critic
+from purejaxrl_a3c.loops.on_policy import Grid, actor_critic
 from purejaxrl_a3c.types import Env, Objective, TimeStep
 from purejaxrl_a3c.updates import Asynchrony, Service
 

@@ -7,8 +7,11 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import a2c, a3c, bonus, envs, impala, networks, objectives, ppo, returns, rnd, rollout
+from purejaxrl_a3c import a2c, a3c, envs, impala, networks, objectives, ppo, rnd
+from purejaxrl_a3c.bonuses import rnd as bonus
 from purejaxrl_a3c.envs import statistics
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.updates import Asynchrony
 
 KEY = jax.random.key(0)

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, checkpoint, devices
+from purejaxrl_a3c import a2c, a3c, devices
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.train import compile_run, run_in_pieces
+from purejaxrl_a3c.run import checkpoint
+from purejaxrl_a3c.run.train import compile_run, run_in_pieces
 
 KEY = jax.random.key(0)
 CONFIG = a3c.Config(num_workers=4, envs_per_worker=1, rollout_length=5, hidden_sizes=(4,), total_frames=4 * 5 * 8)

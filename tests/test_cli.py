@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, rnd
-from purejaxrl_a3c.cli import Options, main, parse
+from purejaxrl_a3c.run.cli import Options, main, parse
 from purejaxrl_a3c.types import Metrics
 from purejaxrl_a3c.updates import Asynchrony, Service
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from purejaxrl_a3c import a2c
-from purejaxrl_a3c.run import ALGORITHMS
+from purejaxrl_a3c.run.session import ALGORITHMS
 
 # What means the same everywhere, network and environment, is documented and preset in the same words.
 SHARED = [field.name for field in dataclasses.fields(a2c.Config)]

@@ -10,8 +10,9 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, checkpoint, envs, evaluate, impala, make_train, ppo, reinforce, rnd
-from purejaxrl_a3c.train import compile_run, run_in_pieces
+from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c.run import checkpoint
+from purejaxrl_a3c.run.train import compile_run, run_in_pieces
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 SMALL: dict[str, Any] = {

@@ -8,8 +8,9 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 from test_networks import _equations
 
-from purejaxrl_a3c import a2c, envs, networks, objectives, rollout
-from purejaxrl_a3c.cores import CORES
+from purejaxrl_a3c import a2c, envs, networks, objectives
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.networks.cores import CORES
 
 B, T, F, CELLS = 3, 7, 2, 4
 # Episodes that start at the block's start, inside it, twice in a row, and at its last step.

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl_a3c import corrections, optimizers
+from purejaxrl_a3c.updates import corrections, optimizers
 
 GRADIENT, NEWEST, PULLED = (np.array(x, np.float32) for x in ([0.5, -2.0], [1.0, 3.0], [0.0, 3.5]))
 

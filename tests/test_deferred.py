@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from purejaxrl_a3c.envs.deferred import Deferred, deferred
+from purejaxrl_a3c.backend.deferred import Deferred, deferred
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, devices, envs, impala, make_train, optimizers, ppo, rnd, updates
+from purejaxrl_a3c import a2c, a3c, averaging, devices, envs, impala, make_train, ppo, rnd, updates
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.envs import statistics
 from purejaxrl_a3c.types import Objective
-from purejaxrl_a3c.updates import Asynchrony, Service
+from purejaxrl_a3c.updates import Asynchrony, Service, optimizers
 
 W, ROUNDS = 6, 5
 KEY = jax.random.key(0)

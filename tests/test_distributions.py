@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from scipy import integrate
 
-from purejaxrl_a3c.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c.networks.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
 
 LOGITS = jnp.array([[0.3, -1.2, 2.0, 0.0], [5.0, 5.0, -30.0, 1.0]])
 

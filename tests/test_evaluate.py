@@ -7,8 +7,8 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
 from purejaxrl_a3c import a2c, evaluate
-from purejaxrl_a3c.distributions import Categorical
-from purejaxrl_a3c.evaluate import run_episodes
+from purejaxrl_a3c.networks.distributions import Categorical
+from purejaxrl_a3c.run.evaluate import run_episodes
 from purejaxrl_a3c.types import Outputs
 
 CONFIG = a2c.Config(env_id="Gamble-probe", num_envs=2, hidden_sizes=(4,), total_frames=100)

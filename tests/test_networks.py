@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import a2c, envs, networks
-from purejaxrl_a3c.torsos import orthogonal
+from purejaxrl_a3c.networks.torsos import orthogonal
 
 
 def make(env_id="Catch-bsuite", **changes):

@@ -7,7 +7,8 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import a2c, envs, impala, networks, objectives, reinforce, rollout
+from purejaxrl_a3c import a2c, envs, impala, networks, objectives, reinforce
+from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4

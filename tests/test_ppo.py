@@ -9,7 +9,9 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import envs, networks, objectives, ppo, proximal, rollout, updates
+from purejaxrl_a3c import envs, networks, objectives, ppo, updates
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.objectives import proximal
 from purejaxrl_a3c.types import Objective
 from purejaxrl_a3c.updates.minibatches import deal
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c.cli import main
+from purejaxrl_a3c.run.cli import main
 
 RUN = ["train", "a3c", "--num-workers", "4", "--envs-per-worker", "1", "--rollout-length", "5", "--hidden-sizes", "4"]
 SHORT = [*RUN, "--total-frames", "800", "--checkpoint-every-frames", "390"]  # after 20 of 40 iterations

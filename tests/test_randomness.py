@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import randomness
+from purejaxrl_a3c.backend import randomness
 
 KEY = jax.random.key(3)
 DRAWS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 
-from purejaxrl_a3c import returns
+from purejaxrl_a3c.objectives import returns
 
 SEEDS = range(5)
 

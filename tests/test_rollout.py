@@ -4,7 +4,8 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, envs, networks, rollout
+from purejaxrl_a3c import a2c, envs, networks
+from purejaxrl_a3c.loops import rollout
 
 T = 40
 CONFIG = a2c.Config(env_id="Gamble-probe", hidden_sizes=(8,))

@@ -24,7 +24,7 @@ SUITES = {
 
 def make(env_id):
     suite, name = env_id.split("/")
-    return importlib.import_module(f"purejaxrl_a3c.envs.{suite}_env").make(env_id, name)
+    return importlib.import_module(f"purejaxrl_a3c.envs.suites.{suite}").make(env_id, name)
 
 
 def need(suite):
@@ -148,13 +148,13 @@ def test_a_suite_that_is_missing_is_named_with_what_installs_it(prefix, monkeypa
 
 def test_brax_terminates_where_brax_does_and_its_time_limit_truncates(monkeypatch):
     need("brax")
-    from purejaxrl_a3c.envs import brax_env
+    from purejaxrl_a3c.envs.suites import brax as brax_suite
 
     falling = play(make("brax/inverted_pendulum"), 30, action=jnp.ones(1))
     assert falling.terminated.any()
     assert not falling.truncated.any()
     np.testing.assert_array_equal(falling.terminated, np.abs(falling.final_obs[:, 1]) > 0.2)
-    monkeypatch.setattr(brax_env, "EPISODE_LENGTH", 3)
+    monkeypatch.setattr(brax_suite, "EPISODE_LENGTH", 3)
     cut = play(make("brax/inverted_pendulum"), 30, action=jnp.ones(1))
     np.testing.assert_array_equal(cut.terminated, falling.terminated)
     np.testing.assert_array_equal(cut.truncated, (np.arange(30) >= 2) & ~cut.terminated)

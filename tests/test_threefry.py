@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import a2c, make_train
-from purejaxrl_a3c.threefry import written_out
+from purejaxrl_a3c.backend.threefry import written_out
 
 DRAWS = {
     "uniform": lambda key: jax.random.uniform(key, (5,)),

@@ -11,7 +11,7 @@ import pytest
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.torsos import MLP, TORSOS, Convolution
+from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Convolution
 
 SMALL = a2c.Config(num_envs=2, rollout_length=2, hidden_sizes=(4,), total_frames=8)
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from purejaxrl_a3c import corrections, optimizers, updates
+from purejaxrl_a3c import updates
 from purejaxrl_a3c.types import Objective
-from purejaxrl_a3c.updates import Asynchrony, Service
+from purejaxrl_a3c.updates import Asynchrony, Service, corrections, optimizers
 
 W, ROUNDS = 5, 4
 KEY = jax.random.key(0)

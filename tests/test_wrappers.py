@@ -12,8 +12,8 @@ import pytest
 import scipy.stats
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
-from purejaxrl_a3c.actor_critic import Grid, actor_critic
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.loops.on_policy import Grid, actor_critic
 from purejaxrl_a3c.types import Objective, UpdateRule
 
 NOISE, TAG, TIME, ACTION = range(4)  # of an observation of the Diary probe

@@ -12,8 +12,9 @@ from gymnax.environments.bsuite.deep_sea import DeepSea
 
 from benchmarks.claims.common import COLORS, difference, interval, main, panels, report
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a2c, envs, networks, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import Grid, actor_critic
+from purejaxrl_a3c import a2c, envs, networks, objectives, updates
+from purejaxrl_a3c.loops.on_policy import Grid, actor_critic
+from purejaxrl_a3c.updates import optimizers
 
 ENVS = (1, 4, 16, 64)
 UPDATES = 16

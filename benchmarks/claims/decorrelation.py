@@ -13,8 +13,9 @@ import numpy as np
 
 from benchmarks.claims.common import COLORS, interval, main, panels, report, sweep
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a2c, make_train, rollout
+from purejaxrl_a3c import a2c, make_train
 from purejaxrl_a3c.envs import Wrappers
+from purejaxrl_a3c.loops import rollout
 
 BATCH = 64  # frames
 ENVS = (1, 2, 4, 8, 16, 32, 64)

@@ -11,8 +11,9 @@ import optax
 
 from benchmarks.claims.common import interval, main, panels, report
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a2c, a3c, make_train, objectives, returns, updates
-from purejaxrl_a3c.actor_critic import build
+from purejaxrl_a3c import a2c, a3c, make_train, objectives, updates
+from purejaxrl_a3c.loops.on_policy import build
+from purejaxrl_a3c.objectives import returns
 
 WORKERS = 8
 SAME = 1e-4  # relative: what sums in another order differ by

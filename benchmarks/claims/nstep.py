@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.claims.common import COLORS, interquartile_mean, interval, main, panels, report, sweep
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import returns
+from purejaxrl_a3c.objectives import returns
 
 MAP = np.array(list("SFFFFHFHFFFHHFFG"))  # start, frozen, hole, goal; rows of four
 GAMMA = 0.99

@@ -23,7 +23,9 @@ import optax
 
 from benchmarks.claims.common import COLORS, interval, main, panels, report, sweep
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a3c, envs, networks, objectives, optimizers, rollout
+from purejaxrl_a3c import a3c, envs, networks, objectives
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.updates import optimizers
 from purejaxrl_a3c.updates.clock import Service, simulate
 
 THREADS = (2, 4, 8, 16)

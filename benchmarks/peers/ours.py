@@ -31,7 +31,7 @@ def main():
     import jax
 
     from purejaxrl_a3c import a2c, a3c, evaluate, make_train, ppo
-    from purejaxrl_a3c.train import compile_run, run_in_pieces
+    from purejaxrl_a3c.run.train import compile_run, run_in_pieces
 
     imported = time.perf_counter()
     config = {"a2c": a2c, "a3c": a3c, "ppo": ppo}[task.algorithm].Config(**settings(task))

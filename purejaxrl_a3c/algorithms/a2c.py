@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from purejaxrl_a3c import envs, objectives, updates
-from purejaxrl_a3c.actor_critic import build
-from purejaxrl_a3c.torsos import Torso
+from purejaxrl_a3c.loops.on_policy import build
+from purejaxrl_a3c.networks.torsos import Torso
 
 
 @dataclass(frozen=True)

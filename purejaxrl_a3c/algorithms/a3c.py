@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from purejaxrl_a3c import checks, envs, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import build
-from purejaxrl_a3c.corrections import CORRECTIONS
-from purejaxrl_a3c.torsos import Torso
+from purejaxrl_a3c import checks, envs, objectives, updates
+from purejaxrl_a3c.loops.on_policy import build
+from purejaxrl_a3c.networks.torsos import Torso
+from purejaxrl_a3c.updates import optimizers
+from purejaxrl_a3c.updates.corrections import CORRECTIONS
 
 
 @dataclass(frozen=True)

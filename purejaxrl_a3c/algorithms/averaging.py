@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import optax
 
 from purejaxrl_a3c import checks, objectives, updates
-from purejaxrl_a3c.actor_critic import CHOICES, build
 from purejaxrl_a3c.algorithms import a2c
+from purejaxrl_a3c.loops.on_policy import CHOICES, build
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from purejaxrl_a3c import checks, envs, objectives, updates
-from purejaxrl_a3c.actor_critic import CHOICES, build
-from purejaxrl_a3c.torsos import Torso
+from purejaxrl_a3c.loops.on_policy import CHOICES, build
+from purejaxrl_a3c.networks.torsos import Torso
 
 
 def one_update_late():

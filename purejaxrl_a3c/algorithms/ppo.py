@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from purejaxrl_a3c import checks, envs, optimizers, proximal, updates
-from purejaxrl_a3c.actor_critic import CHOICES, build
-from purejaxrl_a3c.torsos import Torso
+from purejaxrl_a3c import checks, envs, updates
+from purejaxrl_a3c.loops.on_policy import CHOICES, build
+from purejaxrl_a3c.networks.torsos import Torso
+from purejaxrl_a3c.objectives import proximal
+from purejaxrl_a3c.updates import optimizers
 
 OBJECTIVES = {"clip": proximal.ppo_clip, "kl": proximal.ppo_kl}
 

@@ -6,9 +6,10 @@ The one-step actor-critic (Sutton & Barto 2018, section 13.5), next in most tuto
 from dataclasses import dataclass, field
 from functools import partial
 
-from purejaxrl_a3c import checks, envs, objectives, optimizers, updates
-from purejaxrl_a3c.actor_critic import CHOICES, build
-from purejaxrl_a3c.torsos import Torso
+from purejaxrl_a3c import checks, envs, objectives, updates
+from purejaxrl_a3c.loops.on_policy import CHOICES, build
+from purejaxrl_a3c.networks.torsos import Torso
+from purejaxrl_a3c.updates import optimizers
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.algorithms import a2c, a3c, impala, ppo
-from purejaxrl_a3c.bonus import random_network_distillation
+from purejaxrl_a3c.bonuses.rnd import random_network_distillation
 
 AGENTS = (ppo.Config, a2c.Config, a3c.Config, impala.Config)
 

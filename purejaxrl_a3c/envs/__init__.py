@@ -4,25 +4,17 @@ import dataclasses
 from collections.abc import Callable
 
 from purejaxrl_a3c import checks
-from purejaxrl_a3c.envs import (
-    brax_env,
-    craftax_env,
-    gymnax_env,
-    jumanji_env,
-    navix_env,
-    pgx_env,
-    playground_env,
-    wrappers,
-)
+from purejaxrl_a3c.envs import wrappers
+from purejaxrl_a3c.envs.suites import brax, craftax, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.types import Env
 
 SUITES: dict[str, Callable[[str, str], Env]] = {
-    "brax": brax_env.make,
-    "craftax": craftax_env.make,
-    "jumanji": jumanji_env.make,
-    "navix": navix_env.make,
-    "pgx": pgx_env.make,
-    "playground": playground_env.make,
+    "brax": brax.make,
+    "craftax": craftax.make,
+    "jumanji": jumanji.make,
+    "navix": navix.make,
+    "pgx": pgx.make,
+    "playground": playground.make,
 }
 """Prefix of an ``env_id`` to the function that makes that suite's environments; without a prefix it is gymnax."""
 
@@ -104,7 +96,7 @@ def make_episodic(env_id, env_params=None):
     """
     suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not name:
-        return gymnax_env.make(env_id, env_params)
+        return gymnax.make(env_id, env_params)
     if suite not in SUITES:
         checks.reject("env_id", env_id, f"a gymnax name, or one that begins with {', '.join(SUITES)} and a slash")
     if env_params:

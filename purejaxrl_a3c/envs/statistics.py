@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import collectives
+from purejaxrl_a3c.backend import collectives
 
 
 class Statistics(NamedTuple):

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c import checks, collectives
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates import clock as clocks
 from purejaxrl_a3c.updates.gradient import gradient_at

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxrl_a3c import collectives
+from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.gradient import gradient_at
 

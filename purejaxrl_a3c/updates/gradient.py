@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxrl_a3c import collectives
+from purejaxrl_a3c.backend import collectives
 
 
 def gradient_at(objective, params, trajectories, axis_name=None):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c import collectives, randomness
+from purejaxrl_a3c.backend import collectives, randomness
 from purejaxrl_a3c.checks import is_concrete
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.gradient import gradient_of

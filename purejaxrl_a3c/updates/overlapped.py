@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c import collectives
+from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import Params, UpdateRule
 from purejaxrl_a3c.updates.asynchronous import ORDERS, check_asynchrony, count_within
 from purejaxrl_a3c.updates.gradient import gradient_at

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.run import ALGORITHMS, DEFAULT, Options, join_processes, train
+from purejaxrl_a3c.run.session import ALGORITHMS, DEFAULT, Options, join_processes, train
 
 _INTERRUPTED = 130  # the exit status of a program ended by Ctrl-C
 

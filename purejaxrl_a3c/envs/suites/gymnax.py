@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl_a3c import checks, threefry
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.backend import threefry
+from purejaxrl_a3c.backend.deferred import deferred
 from purejaxrl_a3c.envs import spaces, wrappers
-from purejaxrl_a3c.envs.deferred import deferred
 from purejaxrl_a3c.types import Env, TimeStep
 
 

@@ -29,11 +29,11 @@ def make(env_id, name):
     # Importing and constructing compute with arrays: they must not see a trace that we run in.
     with jax.ensure_compile_time_eval():
         try:
-            from craftax import craftax_env
+            from craftax import craftax
         except ImportError as error:
             checks.reject_missing_suite(env_id, error)
         checks.check_known(env_id, name, NAMES)
-        craftax = craftax_env.make_craftax_env_from_name(name, auto_reset=False)
+        craftax = craftax.make_craftax_env_from_name(name, auto_reset=False)
         params = craftax.default_params
         endless = params.replace(max_timesteps=jnp.iinfo(jnp.int32).max)
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import randomness
+from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.types import Carry, Observation, Trajectory
 
 

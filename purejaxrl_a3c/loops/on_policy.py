@@ -5,8 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, collectives, corrections, envs, networks, optimizers, randomness, rollout, updates
+from purejaxrl_a3c import checks, envs, networks, updates
+from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.types import Algorithm, Metrics
+from purejaxrl_a3c.updates import corrections, optimizers
 
 
 class State(NamedTuple):

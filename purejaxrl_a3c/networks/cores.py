@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.torsos import orthogonal
+from purejaxrl_a3c.networks.torsos import orthogonal
 
 
 class Core(NamedTuple):

@@ -10,11 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, randomness
-from purejaxrl_a3c.cores import CORES
-from purejaxrl_a3c.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.torsos import ACTIVATIONS, MLP, TORSOS, orthogonal
+from purejaxrl_a3c.networks.cores import CORES
+from purejaxrl_a3c.networks.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c.networks.torsos import ACTIVATIONS, MLP, TORSOS, orthogonal
 from purejaxrl_a3c.types import Network, Outputs
 
 CHOICES = {"activation": tuple(ACTIVATIONS), "core": tuple(CORES), "torso": ("mlp", *TORSOS)}

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from purejaxrl_a3c import checks
-from purejaxrl_a3c.train import Result, make_train
+from purejaxrl_a3c.run.train import Result, make_train
 
 AXIS = "device"
 """Name of the mesh's axis."""

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from purejaxrl_a3c import checkpoint, devices, logging
 from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.evaluate import evaluate
-from purejaxrl_a3c.train import compile_run, run_in_pieces
+from purejaxrl_a3c.run import checkpoint, devices, logging
+from purejaxrl_a3c.run.evaluate import evaluate
+from purejaxrl_a3c.run.train import compile_run, run_in_pieces
 
 ALGORITHMS = {
     "a3c": a3c.Config,

@@ -9,7 +9,7 @@ import optax
 
 from purejaxrl_a3c import networks, objectives
 from purejaxrl_a3c.envs import statistics
-from purejaxrl_a3c.torsos import orthogonal
+from purejaxrl_a3c.networks.torsos import orthogonal
 from purejaxrl_a3c.types import Bonus, Objective, Targets
 from purejaxrl_a3c.updates.gradient import gradient_of
 from purejaxrl_a3c.updates.minibatches import deal

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, envs, rollout
+from purejaxrl_a3c import checks, envs
+from purejaxrl_a3c.loops import rollout
 
 
 def evaluate(config, state, key, episodes=128, deterministic=False):

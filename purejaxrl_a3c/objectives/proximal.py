@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import collectives, objectives, returns
+from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.objectives import returns
+from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
+from purejaxrl_a3c.objectives.targets import extrinsic
 from purejaxrl_a3c.types import Carry, Objective, Observation, Targets
 
 
@@ -71,12 +74,12 @@ def _ppo(network, config, make_credit, axis_name, policy_loss):
             error = jnp.maximum(error, jnp.square(pieces.value + change - pieces.targets.value))
         terms = {
             "policy_loss": policy_loss(ratio, advantage, kl, *adapted).mean(),
-            "value_loss": objectives.sum_of_values(error, ratio).mean(),
+            "value_loss": sum_of_values(error, ratio).mean(),
             "entropy": outputs.policy.entropy().mean(),
             "value_mean": outputs.value.mean(),
             "kl": kl.mean(),
         }
-        return objectives.weighted(terms, config), terms
+        return weighted(terms, config), terms
 
     return Objective(_pieces(network, config, make_credit), loss)
 
@@ -88,7 +91,7 @@ def standardised(advantage, axis_name=None):
     return difference / (deviation + 1e-8)
 
 
-def ppo_clip(network, config, make_credit=objectives.extrinsic, axis_name=None):
+def ppo_clip(network, config, make_credit=extrinsic, axis_name=None):
     """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.minibatches`.
 
     ``mean over steps of: - min(rho A, clip(rho, 1 - clip_range, 1 + clip_range) A) - ...``, the rest as in
@@ -110,7 +113,7 @@ def ppo_clip(network, config, make_credit=objectives.extrinsic, axis_name=None):
     return _ppo(network, config, make_credit, axis_name, policy_loss)
 
 
-def ppo_kl(network, config, make_credit=objectives.extrinsic, axis_name=None):
+def ppo_kl(network, config, make_credit=extrinsic, axis_name=None):
     """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.minibatches`.
 
     ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``; the loss's third argument is the coefficient,

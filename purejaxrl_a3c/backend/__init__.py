@@ -1,0 +1,1 @@
+"""What lies below the algorithms: random numbers, collectives, deferred imports."""

@@ -1,0 +1,1 @@
+"""Loops that act and learn in turn; each builds an `Algorithm` from its parts."""

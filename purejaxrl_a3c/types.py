@@ -4,14 +4,14 @@ Shape letters, used in every docstring of the package:
 
 =====  =====================================================================
 ``W``  workers (A3C's actor-learners; A2C has one)
-``L``  lanes: workers that act side by side, where not all do
+``L``  pushes that one batch of the virtual clock may have (``max_pushes``)
 ``B``  environments of one worker
 ``T``  environment steps in one rollout (``rollout_length``)
 ``A``  discrete actions
 ``D``  numbers in a continuous action
 ``F``  features: numbers in a layer's output
 ``K``  choices in a multi-discrete action
-``M``  pieces of the rollouts of an iteration, which minibatches do not cut
+``M``  items of a batch that minibatches are drawn from
 ``P``  parameters of a network, raveled into one vector
 ``I``  iterations: one rollout of every environment and the learning from it
 ``N``  episodes of an evaluation
@@ -21,66 +21,130 @@ A *frame* is one step of one environment; counts of frames are sums over all env
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
-Key = jax.Array
-Params = Any  # a pytree of arrays
-Carry = Any  # a recurrent network's memory of one environment; () for a feed-forward network
-Observation = Any
+Key: TypeAlias = jax.Array
+"""A typed JAX key, shape ``[]`` unless a docstring says otherwise."""
+Params: TypeAlias = Any
+"""A pytree of float32 arrays: a network's parameters."""
+Carry: TypeAlias = Any
+"""A pytree of arrays: a recurrent network's memory of one environment; ``()`` for a feed-forward network."""
+Observation: TypeAlias = jax.Array
+"""What an agent sees; its shape is `Env.observation_shape`."""
+Action: TypeAlias = jax.Array
+"""int32 ``[]`` (discrete), int32 ``[K]`` (multi-discrete) or float32 ``[D]`` (continuous)."""
+EnvState: TypeAlias = Any
+"""A pytree of arrays: the state of one copy of an environment."""
+State: TypeAlias = Any
+"""A pytree of arrays: everything that a run carries from one iteration to the next."""
+Learner: TypeAlias = Any
+"""A pytree of arrays: the state of an `UpdateRule`. ``learner.params`` are the current parameters."""
+Noise: TypeAlias = Any
+"""A pytree of arrays: the random numbers from which a distribution makes one sample."""
+AxisName: TypeAlias = str | None
+"""The name of an axis of devices that share a run out; None on one device."""
+Scalars: TypeAlias = dict[str, jax.Array]
+"""Named scalars to report."""
+
+
+class ActionSpace(Protocol):
+    """The actions of an environment; the classes are in `envs.spaces`."""
+
+    def sample(self, key: Key) -> Action:
+        """A uniformly random action; a standard normal one where there are no bounds."""
+        ...
+
+
+class Distribution(Protocol):
+    """A distribution over actions, or a leading axis of them; the classes are in `networks.distributions`."""
+
+    def sample(self, noise: Noise) -> Action:
+        """A sample made from ``noise``, which `Network.noise` draws."""
+        ...
+
+    def mode(self) -> Action:
+        """The most probable action."""
+        ...
+
+    def log_prob(self, action: Action) -> jax.Array:
+        """Log-probability or log-density of a sample, float32 ``[...]``."""
+        ...
+
+    def entropy(self) -> jax.Array:
+        """Entropy in nats, float32 ``[...]``."""
+        ...
+
+    def kl(self, other: Any) -> jax.Array:
+        """Kullback-Leibler divergence ``KL(self || other)`` in nats, float32 ``[...]``."""
+        ...
+
+    @staticmethod
+    def to_env_action(action: Action) -> Action:
+        """The action that the environment takes for a sample."""
+        ...
 
 
 class TimeStep(NamedTuple):
-    """What one environment answers to one action.
+    """An environment's answer to one action.
 
     ``terminated`` and ``truncated`` are never both true: an environment that reports both has terminated.
     """
 
-    obs: Observation  # what to act on next: of the next episode's start if this step ended one
+    obs: Observation  # what to act on next: the first observation of a new episode if this step ended one
     reward: jax.Array  # float32 []
     terminated: jax.Array  # bool []: the episode reached a terminal state, whose value is 0
-    truncated: jax.Array  # bool []: the episode was cut off, by a time limit; it would have gone on
+    truncated: jax.Array  # bool []: a time limit cut the episode off; it would have gone on
     final_obs: Observation  # the true successor, before any reset
-    episode_return: jax.Array | None = None  # float32 []: undiscounted, up to and with this step
-    episode_length: jax.Array | None = None  # int32 []: frames, up to and with this step
+    episode_return: Any = None  # float32 []: undiscounted, up to and with this step; see `wrappers.record_episodes`
+    episode_length: Any = None  # int32 []: frames, up to and with this step
+
+
+def _unchanged(states: EnvState, axis_name: AxisName = None) -> EnvState:
+    del axis_name
+    return states
 
 
 class Env(NamedTuple):
     """An environment as pure functions, for a single copy of it.
 
     A suite's environment is *episodic*: it does not reset itself, and ``obs`` of its last step is ``final_obs``.
-    `envs.wrappers.auto_reset` makes of it one that goes on for ever, which is what the algorithms act in.
+    `envs.wrappers.auto_reset` makes of it one that resets itself, which the algorithms act in.
     """
 
-    reset: Callable[[Key], tuple[Any, Observation]]
-    step: Callable[[Key, Any, Any], tuple[Any, TimeStep]]
+    reset: Callable[[Key], tuple[EnvState, Observation]]
+    """key -> (state, first observation)."""
+    step: Callable[[Key, EnvState, Action], tuple[EnvState, TimeStep]]
     """(key, state, action) -> (state, time step). One that resets itself takes two keys, ``[2]``: see `auto_reset`."""
     observation_shape: tuple[int, ...]
-    action_space: Any  # see envs/spaces.py
-    refresh: Callable[..., Any] = lambda states, axis_name=None: states
-    """(states[, axis_name]) -> states, of all copies, leaves ``[W, B, ...]``: once an iteration, after learning. Here
-    statistics are shared between the copies, of all devices; between two calls they stand still."""
-    freeze: Callable[[Any], "Env"] | None = None
-    """State of one copy -> the environment for evaluation, with that state's statistics for good; None if episodic."""
+    action_space: ActionSpace
+    refresh: Callable[[EnvState, AxisName], EnvState] = _unchanged
+    """(states, axis_name) -> states, of all copies, leaves ``[W, B, ...]``; called once an iteration, after learning.
+    Running statistics are merged here, over the copies on all devices, and stand still between two calls."""
+    freeze: Callable[[EnvState], "Env"] | None = None
+    """State of one copy -> the environment for evaluation, which keeps that state's statistics; None if episodic."""
 
 
 class Outputs(NamedTuple):
-    """What a network says of one observation, or of a leading axis of them."""
+    """A network's outputs for one observation, or for a leading axis of them."""
 
-    policy: Any  # a distribution over actions, see distributions.py
+    policy: Any  # a `Distribution` over actions
     value: jax.Array  # float32 [...]; with a bonus [..., 2], for the rewards and for the bonus
 
 
 class Network(NamedTuple):
     """A policy and a value function. The carry of a feed-forward network is ``()``.
 
-    Where ``first`` is true the carry is cleared *before* the observation is looked at.
+    Where ``first`` is true the carry is cleared *before* the observation is seen.
     """
 
     init: Callable[[Key], Params]
+    """key -> params."""
     carry: Callable[[], Carry]
-    noise: Callable[[Key, jax.Array], Any]
+    """() -> the carry at the start of an episode."""
+    noise: Callable[[Key, jax.Array], Noise]
     """(key, index [...]) -> what ``outputs.policy.sample`` needs for the actions of these numbers, leaves [..., *]."""
     step: Callable[[Params, Carry, Observation, jax.Array], tuple[Carry, Outputs]]
     """(params, carry, obs, first) -> (carry, outputs) for one observation: acting."""
@@ -93,18 +157,18 @@ class Trajectory(NamedTuple):
 
     obs: Observation  # [T, ...]
     first: jax.Array  # bool [T]: obs starts an episode
-    action: jax.Array  # [T, ...]: as sampled, see distributions.py
+    action: jax.Array  # [T, ...]: as sampled, see `Distribution.to_env_action`
     log_prob: jax.Array  # float32 [T]: of the action, under the policy that chose it
     reward: jax.Array  # float32 [T]
     terminated: jax.Array  # bool [T]
     truncated: jax.Array  # bool [T]
     final_obs: Observation  # [T, ...]: the true successor of obs
     carry: Carry  # the network's, before the first step
-    next_carry: Carry  # [T, ...]: after each step and before any reset: what valuing final_obs takes
+    next_carry: Carry  # [T, ...]: after each step and before any reset: needed to value final_obs
     episode_return: jax.Array  # float32 [T]: running, see TimeStep
     episode_length: jax.Array  # int32 [T]
-    end_obs: Observation = None  # what is acted on after the last step: after a reset, if that one ended an episode
-    bonus: Any = None  # float32 [T]: intrinsic rewards; None without
+    end_obs: Any = None  # the observation acted on after the last step: after a reset, if that step ended an episode
+    bonus: Any = None  # float32 [T]: intrinsic rewards; None without a bonus
 
 
 class Targets(NamedTuple):
@@ -114,28 +178,79 @@ class Targets(NamedTuple):
     advantage: jax.Array  # float32 [T]
 
 
+class ReturnEstimator(Protocol):
+    """One of the functions of `objectives.returns`, with everything but the shared arguments bound."""
+
+    def __call__(
+        self,
+        *,
+        value: jax.Array,
+        next_value: jax.Array,
+        reward: jax.Array,
+        discount: jax.Array,
+        last: jax.Array,
+    ) -> Targets:
+        """Targets ``[T]`` from five float32 ``[T]``; `objectives.returns` says what each of them is."""
+        ...
+
+
+class TargetEstimator(NamedTuple):
+    """Which rewards count, and how they become targets: `objectives.extrinsic`, or a bonus's."""
+
+    bootstrap: Callable[[Params, Trajectory], Any]
+    """(params, trajectory) -> the values that ``targets`` needs and the rollout does not hold; once a rollout."""
+    targets: Callable[[ReturnEstimator, jax.Array, Any, Trajectory], Targets]
+    """(estimate, value [T], bootstrap, trajectory) -> `Targets`."""
+
+
+class Loss(Protocol):
+    """The scalar that an `Objective` minimises."""
+
+    def __call__(self, params: Params, batch: Any, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+        """The loss of a batch that ``prepare`` made, and scalars to report.
+
+        ``adapted`` are coefficients that the update rule keeps and adapts, such as PPO's penalty; most take none.
+        """
+        ...
+
+
 class Objective(NamedTuple):
     """What to minimise, for the trajectories of ``B`` environments."""
 
     prepare: Callable[[Params, Trajectory], Any]
     """(params, trajectories [B, T]) -> batch: computed once a rollout, without gradients."""
-    loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-    """(params, batch, *adapted) -> (scalar, named scalars to report); what is adapted, if anything, the rule keeps."""
+    loss: Loss
 
 
 class UpdateRule(NamedTuple):
-    """Whose gradients, taken where, are applied to what, and in which order."""
+    """Whose gradients, taken at which parameters, are applied to what, and in which order."""
 
-    init: Callable[[Key, Params], Any]
-    actor: Callable[..., Params]
-    """(learner[, turn]) -> acting parameters, every leaf with a leading axis [W], or [L] for the workers of a turn."""
-    update: Callable[..., tuple[Any, dict[str, jax.Array]]]
-    """(key, learner, objective, trajectories [W, B, T][, turn]) -> (learner, named vectors to report, an entry a push):
-    what the objective reports, ``gradient_norm``, ``staleness`` and ``staleness_within``; in a turn also
-    ``virtual_time``, and [L] entries. On several devices they are of the pushes from all of them."""
-    next_turn: Callable[[Key, Any, jax.Array], tuple[Any, Any]] | None = None
-    """None: an iteration is one update, for which all workers act. Otherwise (key, learner, room) -> (learner, turn):
-    an iteration takes as many turns as it takes until ``W`` pushes are made. See `updates.clock.Turn`."""
+    init: Callable[[Key, Params], Learner]
+    """(key, params) -> learner."""
+    actor: Callable[[Learner], Params]
+    """learner -> the parameters that act, every leaf with a leading axis ``[W]``."""
+    update: Callable[[Key, Learner, Objective, Trajectory], tuple[Learner, Scalars]]
+    """(key, learner, objective, trajectories [W, B, T]) -> (learner, named vectors to report, an entry a push): the
+    objective's scalars, ``gradient_norm``, ``staleness`` and ``staleness_within``. On several devices they are of the
+    pushes of all."""
+    split: Callable[[Learner], Any]
+    """learner -> the same tree with, for every leaf, the axis along which devices share it out; -1: each has all."""
+
+
+class ClockedRule(NamedTuple):
+    """An `UpdateRule` on the virtual clock, where an iteration takes as many batches of pushes as make ``W`` pushes."""
+
+    init: Callable[[Key, Params], Learner]
+    """As of an `UpdateRule`."""
+    next_batch: Callable[[Key, Learner, jax.Array], tuple[Learner, Any]]
+    """(key, learner, remaining) -> (learner, `updates.PushBatch`): the next pushes, ``remaining`` at most."""
+    actor: Callable[[Learner, Any], Params]
+    """(learner, batch) -> the parameters that act, every leaf with a leading axis ``[L]``."""
+    update: Callable[[Key, Learner, Objective, Trajectory, Any], tuple[Learner, Scalars]]
+    """(key, learner, objective, trajectories [L, B, T], batch) -> (learner, named vectors ``[L]`` to report): as of an
+    `UpdateRule`, and ``virtual_time``."""
+    split: Callable[[Learner], Any]
+    """As of an `UpdateRule`."""
 
 
 class Bonus(NamedTuple):
@@ -147,40 +262,61 @@ class Bonus(NamedTuple):
     """(state, trajectories) -> state that has seen them and not learned from them."""
     update: Callable[[Key, Any, Trajectory], tuple[Any, Trajectory]]
     """(key, state, trajectories) -> (state, trajectories with ``bonus``)."""
-    make_credit: Callable[..., Any]
-    """(network, config) -> `objectives.Credit` for a network with two values."""
+    estimator: Callable[[Network, Any], TargetEstimator]
+    """(network with two values, gamma of the rewards) -> `TargetEstimator`."""
     warm_up: int
     """Rollouts to observe before the run."""
+    split: Callable[[Any, int], Any]
+    """(state, axis of environments that devices share out) -> as of an `UpdateRule`."""
+
+
+class MakeBonus(Protocol):
+    """Makes the `Bonus` of a run."""
+
+    def __call__(self, network: Any, env: Env, axis_name: AxisName) -> Bonus:
+        """The bonus for agents with such a `networks.Config` in ``env``."""
+        ...
 
 
 class Metrics(NamedTuple):
-    """What is reported of one iteration: scalars; ``train`` stacks them to ``[I]``."""
+    """The report of one iteration: scalars; ``train`` stacks them to ``[I]``."""
 
-    frames: jax.Array  # int32: since the start of the run
-    episode_return: jax.Array  # mean over the episodes that ended in this iteration; NaN where none
-    episode_length: jax.Array  # frames, likewise
-    episodes: jax.Array  # int32: how many ended
-    policy_loss: jax.Array
-    value_loss: jax.Array
-    entropy: jax.Array  # nats
-    value_mean: jax.Array
-    gradient_norm: jax.Array  # global l2 norm before clipping, mean over the pushes
-    staleness_mean: jax.Array  # updates between pull and push, mean over the pushes
-    staleness_max: jax.Array  # int32
-    staleness_within: jax.Array  # of staleness_mean, what pushes from the same device cause: all of it on one device
-    virtual_time: jax.Array  # in mean service times of a worker; without a clock, iterations
+    frames: jax.Array  # int32: since the start of the run; float32, rounded, in a run of 2**31 frames or more
+    episodes: jax.Array  # int32: whole episodes that ended in this iteration
+    return_sum: jax.Array  # float32: of the returns of these episodes
+    length_sum: jax.Array  # float32: of their lengths, frames
+    losses: dict[str, jax.Array]  # reports of the objective and the update rule by name, see `metrics`
+
+    @property
+    def episode_return(self) -> jax.Array:
+        """Mean return of the episodes that ended in an iteration; NaN where none did."""
+        return _mean(self.return_sum, self.episodes)
+
+    @property
+    def episode_length(self) -> jax.Array:
+        """Mean length of these episodes in frames; NaN where none ended."""
+        return _mean(self.length_sum, self.episodes)
+
+
+def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
+    with jax.debug_nans(False):  # This NaN is meant: it says that there is no mean.
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
 class Algorithm(NamedTuple):
     """A learning algorithm on an environment: everything that ``train`` and ``evaluate`` need."""
 
-    init: Callable[[Key], Any]
-    step: Callable[[Key, Any], tuple[Any, Metrics]]
+    init: Callable[[Key], State]
+    """key -> state."""
+    step: Callable[[Key, State], tuple[State, Metrics]]
     """(key, state) -> (state, metrics): one iteration of acting and learning."""
-    policy: Callable[[Any], Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]]
+    policy: Callable[[State], Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]]
     """state -> the function (carry, obs, first) -> (carry, outputs) that acts."""
-    test_env: Callable[[Any], Env]
+    eval_env: Callable[[State], Env]
     """state -> the environment for evaluation."""
+    split: Callable[[State], Any]
+    """state -> the same tree with, for every leaf, the axis along which devices share it out; -1: each has all."""
     env: Env
     network: Network
     frames_per_step: int
+    iterations: int

@@ -18,12 +18,12 @@ def block(seed, length, *, ends=0.4):
     }
 
 
-def gae(value, next_value, reward, discount, last, lambda_):
+def gae(value, next_value, reward, discount, last, gae_lambda):
     advantage = np.zeros(len(value))
     ahead = 0.0
     for t in reversed(range(len(value))):
         delta = reward[t] + discount[t] * next_value[t] - value[t]
-        ahead = delta + discount[t] * lambda_ * (1 - last[t]) * ahead
+        ahead = delta + discount[t] * gae_lambda * (1 - last[t]) * ahead
         advantage[t] = ahead
     return advantage
 
@@ -41,14 +41,14 @@ def n_step_return(value, next_value, reward, discount, last, n):
     return target
 
 
-def vtrace_value(value, next_value, reward, discount, last, log_rho, lambda_, clip_rho, clip_c):
+def vtrace_value(value, next_value, reward, discount, last, log_rho, gae_lambda, clip_rho, clip_c):
     """The sum over products of the paper's equation 1, literally."""
     weight = np.exp(log_rho)
     target = np.array(value)
     for start in range(len(value)):
         product = 1.0
         for t in range(start, len(value)):
-            rho, c = min(clip_rho, weight[t]), lambda_ * min(clip_c, weight[t])
+            rho, c = min(clip_rho, weight[t]), gae_lambda * min(clip_c, weight[t])
             target[start] += product * rho * (reward[t] + discount[t] * next_value[t] - value[t])
             product *= discount[t] * c * (1 - last[t])
     return target

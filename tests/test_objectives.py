@@ -1,4 +1,4 @@
-from dataclasses import replace
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -7,26 +7,40 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 import reference
 
-from purejaxrl_a3c import a2c, envs, impala, networks, objectives, reinforce
+from purejaxrl_a3c import envs, networks, objectives
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
 GAMMA, LAMBDA, ENTROPY, VALUE = 0.9, 0.8, 0.02, 0.5
-SETTINGS = a2c.Config(
-    gamma=GAMMA, lambda_=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE, hidden_sizes=(8,)
-)
+SETTINGS = objectives.Config(gamma=GAMMA, gae_lambda=LAMBDA, entropy_coefficient=ENTROPY, value_coefficient=VALUE)
 
 
 @pytest.fixture(scope="module")
 def network():
-    return networks.make(SETTINGS, envs.make(SETTINGS))
+    return networks.make(networks.Config(hidden_sizes=(8,)), envs.make(envs.Config(), GAMMA))
 
 
 @pytest.fixture(scope="module")
 def params(network):
     # Larger than at initialisation, where all logits are nearly equal.
     return jax.tree.map(lambda x: 3.0 * x + 0.1, network.init(jax.random.key(0)))
+
+
+def policy_gradient(network, config=SETTINGS):
+    return objectives.policy_gradient(network, config, objectives.extrinsic(network, GAMMA))
+
+
+def off_policy_gradient(network, off_policy, config=SETTINGS, clip_rho=1.0, clip_c=1.0):
+    estimator = objectives.extrinsic(network, GAMMA)
+    clips = {"clip_rho": clip_rho, "clip_c": clip_c}
+    return objectives.off_policy_gradient(network, config, estimator, off_policy=off_policy, **clips)
+
+
+def reinforce(network, baseline, longest, config):
+    estimator = objectives.extrinsic(network, GAMMA)
+    return objectives.reinforce(network, config, estimator, baseline=baseline, longest_episode=longest)
 
 
 def trajectories(ends):
@@ -64,7 +78,7 @@ ENDS = {
 @pytest.mark.parametrize("ends", ENDS)
 def test_successors_are_valued_at_the_true_final_observation(network, params, ends):
     rows = trajectories(ENDS[ends])
-    _, bootstrap = objectives.policy_gradient(network, SETTINGS).prepare(params, rows)
+    _, bootstrap = policy_gradient(network).prepare(params, rows)
     _, outputs = network.unroll(params, (), rows.obs, rows.first)
     last = rows.terminated | rows.truncated
     next_value = jax.vmap(objectives.successor_values)(outputs.value, bootstrap, last)
@@ -93,7 +107,7 @@ def test_a_block_without_truncations_evaluates_one_successor_an_environment(netw
 def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
     """With targets from plain loops over values that were computed apart, and held constant."""
     rows = trajectories(ENDS[ends])
-    objective = objectives.policy_gradient(network, SETTINGS)
+    objective = policy_gradient(network)
     value = network.unroll(params, (), rows.obs, rows.first)[1].value
     next_value = network.unroll(params, (), rows.final_obs, rows.first)[1].value
     advantage = np.stack(
@@ -104,7 +118,7 @@ def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
                 reward=np.asarray(rows.reward[b], float),
                 discount=GAMMA * (1.0 - np.asarray(rows.terminated[b])),
                 last=np.asarray(rows.terminated[b] | rows.truncated[b], float),
-                lambda_=LAMBDA,
+                gae_lambda=LAMBDA,
             )
             for b in range(B)
         ]
@@ -129,10 +143,9 @@ def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
     np.testing.assert_allclose(recombined, loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("off_policy", objectives.OFF_POLICY)
+@pytest.mark.parametrize("off_policy", get_args(objectives.OffPolicy))
 def test_stale_trajectories_are_corrected_as_in_the_textbook(network, params, off_policy):
     """The trajectories' probabilities are those of other parameters; both clips bind."""
-    settings = impala.Config(off_policy=off_policy, gamma=GAMMA, lambda_=LAMBDA, clip_rho=1.2, clip_c=0.9)
     rows = trajectories(ENDS["many"])
     older = params | {"policy_head": jax.tree.map(lambda x: -20.0 * x, params["policy_head"])}
     log_prob_of = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))
@@ -152,8 +165,8 @@ def test_stale_trajectories_are_corrected_as_in_the_textbook(network, params, of
             "discount": GAMMA * (1.0 - np.asarray(rows.terminated[b])),
             "last": np.asarray(rows.terminated[b] | rows.truncated[b], float),
         }
-        clips = {"lambda_": LAMBDA, "clip_rho": 1.2, "clip_c": 0.9}
-        advantage[b] = reference.gae(**block, lambda_=LAMBDA)
+        clips = {"gae_lambda": LAMBDA, "clip_rho": 1.2, "clip_c": 0.9}
+        advantage[b] = reference.gae(**block, gae_lambda=LAMBDA)
         target[b] = advantage[b] + outputs.value[b]
         if off_policy == "one_step":
             advantage[b] *= np.minimum(1.2, np.exp(log_rho[b]))
@@ -172,7 +185,9 @@ def test_stale_trajectories_are_corrected_as_in_the_textbook(network, params, of
         log_prob = jnp.log(prob + (1e-6 if off_policy == "epsilon" else 0.0))
         return -(log_prob * advantage).mean() + 0.5 * ((outputs.value - target) ** 2).mean()
 
-    objective = objectives.off_policy_gradient(network, replace(settings, entropy_coefficient=0.0))
+    objective = off_policy_gradient(
+        network, off_policy, replace(SETTINGS, entropy_coefficient=0.0), clip_rho=1.2, clip_c=0.9
+    )
     found = jax.jit(jax.grad(lambda params, batch: objective.loss(params, batch)[0]))(
         params, objective.prepare(params, rows)
     )
@@ -181,9 +196,8 @@ def test_stale_trajectories_are_corrected_as_in_the_textbook(network, params, of
     )
 
 
-def test_epsilon_bounds_the_gradient_of_an_improbable_action():
+def test_epsilon_bounds_the_gradient_of_an_improbable_action(network):
     """log(p + 1e-6) instead of log p: at p = 1e-6 half of the gradient is left, at p = 1e-9 a thousandth."""
-    network = networks.make(SETTINGS, envs.make(SETTINGS))
     rows = jax.tree.map(lambda x: x[:1, :1], trajectories(ENDS["none"]))
     params = network.init(jax.random.key(0))
 
@@ -192,9 +206,8 @@ def test_epsilon_bounds_the_gradient_of_an_improbable_action():
         head = params["policy_head"]["params"]["logits"]
         bias = jnp.zeros(2).at[1 - rows.action[0, 0]].set(-jnp.log(p))
         moved = params | {"policy_head": {"params": {"logits": {"kernel": 0.0 * head["kernel"], "bias": bias}}}}
-        objective = objectives.off_policy_gradient(
-            network, impala.Config(off_policy=off_policy, entropy_coefficient=0.0, value_coefficient=0.0)
-        )
+        config = objectives.Config(entropy_coefficient=0.0, value_coefficient=0.0)
+        objective = off_policy_gradient(network, off_policy, config)
         batch = objective.prepare(moved, rows)
         found = jax.grad(objective.loss, has_aux=True)(moved, batch)[0]
         return found["policy_head"]["params"]["logits"]["bias"][0]
@@ -203,7 +216,7 @@ def test_epsilon_bounds_the_gradient_of_an_improbable_action():
     assert gradient("epsilon", 1e-9) / gradient("none", 1e-9) == pytest.approx(1e-3, rel=2e-2)
 
 
-@pytest.mark.parametrize("baseline", objectives.BASELINES)
+@pytest.mark.parametrize("baseline", get_args(objectives.Baseline))
 def test_reinforce_learns_from_the_returns_of_whole_episodes(network, params, baseline):
     rows = trajectories(ENDS["many"])
     rows = rows._replace(first=rows.first.at[0, 0].set(False))  # this one is in the middle of an episode
@@ -223,10 +236,7 @@ def test_reinforce_learns_from_the_returns_of_whole_episodes(network, params, ba
     np.testing.assert_array_equal(counts.sum(1), [3, 1 + 1 + 7, 3, 0])
     advantage = target - (value if baseline == "value" else 0.0)
 
-    settings = reinforce.Config(
-        baseline=baseline, longest_episode=longest, gamma=GAMMA, entropy_coefficient=ENTROPY, value_coefficient=VALUE
-    )
-    objective = objectives.reinforce(network, settings)
+    objective = reinforce(network, baseline, longest, replace(SETTINGS, gae_lambda=1.0))
 
     def textbook(params):
         outputs = network.unroll(params, (), rows.obs, rows.first)[1]
@@ -279,14 +289,14 @@ def test_without_traces_a2c_is_the_one_step_actor_critic(network, params):
         log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action)
         return (-log_prob * error + VALUE * (outputs.value - value - error) ** 2).mean()
 
-    objective = objectives.policy_gradient(network, replace(SETTINGS, lambda_=0.0, entropy_coefficient=0.0))
+    objective = policy_gradient(network, replace(SETTINGS, gae_lambda=0.0, entropy_coefficient=0.0))
     found = jax.grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))[0]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, jax.grad(textbook)(params))
 
 
 def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network, params):
     rows = trajectories(ENDS["many"])
-    objective = objectives.policy_gradient(network, SETTINGS)
+    objective = policy_gradient(network)
 
     def gradient(rows):
         return jax.grad(objective.loss, has_aux=True)(params, objective.prepare(params, rows))[0]
@@ -298,21 +308,20 @@ def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network,
 
 def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_that_episode():
     """Against a plain loop over a block with truncations inside, which follows the memory step by step."""
-    config = a2c.Config(env_id="Copy-probe", core="lstm", num_cells=5, hidden_sizes=(8,))
-    env = envs.make(config)
-    network = networks.make(config, env)
+    env = envs.make(envs.Config(env_id="Copy-probe"), GAMMA)
+    network = networks.make(networks.Config(core="lstm", num_cells=5, hidden_sizes=(8,)), env)
     params = jax.tree.map(lambda x: 3.0 * x, network.init(jax.random.key(0)))
-    position = rollout.start(env, network, jax.random.key(1))
+    actor_state = rollout.start(env, network, jax.random.key(1))
     steps = 24
     draws = [rollout.draw(network, jax.random.key(seed), jnp.arange(steps)) for seed in (2, 3)]
-    position, _ = rollout.unroll(env, network, params, position, *draws[0])
-    _, rows = rollout.unroll(env, network, params, position, *draws[1])
+    actor_state, _ = rollout.unroll(env, network, params, actor_state, *draws[0])
+    _, rows = rollout.unroll(env, network, params, actor_state, *draws[1])
     assert rows.truncated.sum() >= 2
     assert not rows.truncated[-1]
     assert not rows.first[0]
 
     expected = np.zeros(steps)
-    carry = position.carry
+    carry = actor_state.carry
     for t in range(steps):
         carry, _ = network.step(params, carry, rows.obs[t], rows.first[t])
         if rows.truncated[t] or t == steps - 1:

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -10,25 +9,18 @@ import pytest
 import reference
 
 from purejaxrl_a3c import envs, networks, objectives, ppo, updates
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.objectives import proximal
 from purejaxrl_a3c.types import Objective
 from purejaxrl_a3c.updates.minibatches import deal
 
 T, B = 12, 4
 KEY = jax.random.key(0)
+SMALL = replace(ppo.Config(), env_id="Copy-probe", hidden_sizes=(8,), normalize_advantages=False, gae_lambda=0.8)
 CONFIGS = {
-    "feed_forward": ppo.Config(env_id="Copy-probe", hidden_sizes=(8,), normalize_advantages=False, lambda_=0.8),
-    "lstm": ppo.Config(
-        env_id="Copy-probe", hidden_sizes=(8,), core="lstm", num_cells=5, normalize_advantages=False, lambda_=0.8
-    ),
-    "continuous": ppo.Config(
-        env_id="Pendulum-v1",
-        wrappers=envs.Wrappers(time_limit=5),
-        hidden_sizes=(8,),
-        normalize_advantages=False,
-        lambda_=0.8,
-    ),
+    "feed_forward": SMALL,
+    "lstm": replace(SMALL, core="lstm", num_cells=5),
+    "continuous": replace(SMALL, env_id="Pendulum-v1", wrappers=envs.Wrappers(time_limit=5)),
 }
 
 
@@ -37,28 +29,33 @@ class Case:
 
     def __init__(self, config):
         self.config = config
-        env = envs.make(config)
-        network = networks.make(config, env)
+        env = envs.make(config.env, config.objective.gamma)
+        network = networks.make(config.network, env)
         self.network = network._replace(unroll=jax.jit(network.unroll), step=jax.jit(network.step))
         self.params = jax.tree.map(lambda x: 2.0 * x, self.network.init(KEY))
 
-        def act(position, seed):
+        def act(actor_state, seed):
             return jax.vmap(rollout.unroll, (None, None, None, 0, 0, 0))(
                 env,
                 self.network,
                 self.params,
-                position,
+                actor_state,
                 *rollout.draw(self.network, jax.random.key(seed), jnp.arange(B * T).reshape(B, T)),
             )
 
         def start(key):
             return rollout.start(env, self.network, key)
 
-        position, _ = jax.jit(act)(jax.vmap(start)(jax.random.split(KEY, B)), 1)
-        self.rows = jax.jit(act)(position, 2)[1]
+        actor_state, _ = jax.jit(act)(jax.vmap(start)(jax.random.split(KEY, B)), 1)
+        self.rows = jax.jit(act)(actor_state, 2)[1]
 
-    def objective(self, make=proximal.ppo_clip, **changes):
-        objective = make(self.network, replace(self.config, **changes))
+    def objective(self, make=objectives.ppo_clip, **changes):
+        names = ("clip_range", "clip_values", "normalize_advantages")
+        settings = {name: getattr(self.config, name) for name in names} | {"axis_name": None} | changes
+        if make is objectives.policy_gradient:
+            settings = {}
+        config = self.config.objective
+        objective = make(self.network, config, objectives.extrinsic(self.network, config.gamma), **settings)
         return Objective(jax.jit(objective.prepare), jax.jit(objective.loss))
 
 
@@ -70,8 +67,8 @@ def case(request):
 def test_in_the_first_minibatch_the_ratio_is_1(case):
     assert (case.rows.truncated[:, :-1]).any()
     assert not case.rows.first[:, 0].any()
-    pieces = case.objective().prepare(case.params, case.rows)
-    dealt = deal(KEY, pieces, 2)
+    items = case.objective().prepare(case.params, case.rows)
+    dealt = deal(KEY, items, 2)
     for i in range(2):
         one = jax.tree.map(lambda x, i=i: x[i], dealt)
         _, outputs = case.network.unroll(case.params, one.carry, one.obs, one.first)
@@ -89,13 +86,13 @@ def test_the_first_gradient_is_a2cs(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, expected)
 
 
-def test_a_piece_is_a_whole_rollout_where_there_is_memory(case):
-    pieces = case.objective().prepare(case.params, case.rows)
-    if case.config.core == "feed_forward":
-        assert pieces.obs.shape[:2] == (B * T, 1)
+def test_an_item_is_a_whole_rollout_where_there_is_memory(case):
+    items = case.objective().prepare(case.params, case.rows)
+    if case.config.network.core == "feed_forward":
+        assert items.obs.shape[:2] == (B * T, 1)
     else:
         # In time's order, with the memory that it began with: a minibatch has whole rows of the block.
-        dealt = deal(KEY, pieces, 2)
+        dealt = deal(KEY, items, 2)
         assert dealt.obs.shape[:3] == (2, B // 2, T)
         rows = {row.tobytes(): b for b, row in enumerate(np.asarray(case.rows.obs))}
         found = [rows[row.tobytes()] for row in np.asarray(dealt.obs).reshape(B, T, -1)]
@@ -108,7 +105,7 @@ def test_a_piece_is_a_whole_rollout_where_there_is_memory(case):
 def test_the_loss_is_that_of_a_plain_loop(case, name, options):
     """At parameters that have moved, so that ratios and values are clipped on both sides."""
     settings: dict[str, Any] = {"normalize_advantages": options, "clip_values": options}
-    objective = case.objective(ppo.OBJECTIVES[name], clip_range=0.05, **settings)
+    objective = case.objective(ppo.POLICY_LOSSES[name], clip_range=0.05, **settings)
     keys = jax.random.split(jax.random.key(3), len(jax.tree.leaves(case.params)))
     keys = jax.tree.unflatten(jax.tree.structure(case.params), list(keys))
     moved = jax.tree.map(lambda x, key: x + 0.3 * jax.random.normal(key, x.shape), case.params, keys)
@@ -125,9 +122,9 @@ def test_the_loss_is_that_of_a_plain_loop(case, name, options):
             value=np.asarray(old.value[b], float),
             next_value=np.asarray(objectives.successor_values(old.value[b], bootstrap, last), float),
             reward=np.asarray(row.reward, float),
-            discount=case.config.gamma * (1.0 - np.asarray(row.terminated)),
+            discount=case.config.objective.gamma * (1.0 - np.asarray(row.terminated)),
             last=np.asarray(last, float),
-            lambda_=case.config.lambda_,
+            gae_lambda=case.config.objective.gae_lambda,
         )
     target = advantage + old.value
     if options:
@@ -151,22 +148,22 @@ def test_the_loss_is_that_of_a_plain_loop(case, name, options):
             value_loss[index] = max(value_loss[index], (near - target[index]) ** 2)
     assert not options or {(1, 1), (1, -1), (-1, 1), (-1, -1)} <= clipped
 
-    pieces = objective.prepare(case.params, case.rows)
-    _, terms = objective.loss(moved, pieces, *([jnp.float32(3.0)] if name == "kl" else []))
+    items = objective.prepare(case.params, case.rows)
+    _, terms = objective.loss(moved, items, *([jnp.float32(3.0)] if name == "kl" else []))
     assert terms["policy_loss"] == pytest.approx(policy_loss.mean(), rel=1e-3, abs=1e-4)
     assert terms["value_loss"] == pytest.approx(value_loss.mean(), rel=1e-3)
     assert terms["kl"] == pytest.approx(kl.mean(), rel=1e-3)
 
 
 def counting(kls=None):
-    """An objective whose loss only reports which pieces it was given, and divergences as told, by update.
+    """An objective whose loss only reports which items it was given, and divergences as told, by update.
 
-    A minibatch with piece 0 in it shows none.
+    A minibatch with item 0 in it shows none.
     """
 
     def loss(params, batch, *adapted):
         kl = jnp.float32(0) if kls is None else jnp.asarray(kls)[jnp.int32(-params)] * (batch > 0).all()
-        return params, {"pieces": batch, "kl": kl, "adapted": adapted}
+        return params, {"items": batch, "kl": kl, "adapted": adapted}
 
     return Objective(lambda params, trajectories: jnp.reshape(trajectories, (-1, 3)), loss)  # type: ignore[arg-type]
 
@@ -205,9 +202,9 @@ def test_passes_are_the_steps_of_the_optimizer_leaf_by_leaf():
     np.testing.assert_allclose(reported["gradient_norm"], norms, rtol=1e-5)
 
 
-def test_every_pass_deals_out_every_piece_once_and_anew():
+def test_every_pass_deals_out_every_item_once_and_anew():
     _, reported = learn(updates.minibatches(optax.sgd(1.0), 3, 2), counting())
-    dealt = np.asarray(reported["pieces"]).reshape(3, 8, 3)
+    dealt = np.asarray(reported["items"]).reshape(3, 8, 3)
     assert reported["gradient_norm"].shape == (6,)
     np.testing.assert_array_equal(dealt - dealt[..., :1], np.broadcast_to([0, 1, 2], dealt.shape))
     orders = [tuple(row) for row in dealt[..., 0]]
@@ -219,20 +216,20 @@ def test_learning_stops_for_good_where_the_policy_has_moved_too_far():
     """Each update subtracts 1 from the parameter, and the divergence is looked up by how often that happened."""
     kls = [0.0, 0.01, 0.02, 0.05, 0.05, 0.05, 0.05]
     _, reported = learn(updates.minibatches(optax.sgd(1.0), 4, 2), counting())
-    quiet = (np.asarray(reported["pieces"]).reshape(8, -1) == 0).any(1)
+    quiet = (np.asarray(reported["items"]).reshape(8, -1) == 0).any(1)
     assert quiet[6:].any()
-    for stop_kl in (0.015, 0.02, 0.0, 1.0):
+    for target_kl in (0.015, 0.02, 0.0, 1.0, None):
         steps = 0
         for is_quiet in quiet:
-            if stop_kl and not is_quiet and kls[min(steps, 6)] > stop_kl:
+            if target_kl is not None and not is_quiet and kls[min(steps, 6)] > target_kl:
                 break
             steps += 1
-        assert (steps < 6) == (0 < stop_kl < 1)
+        assert (steps < 6) == (target_kl is not None and target_kl < 1)
 
-        def run(stop):
-            return learn(updates.minibatches(optax.sgd(1.0), 4, 2, stop_kl=stop), counting(kls))[0].params
+        def run(target):
+            return learn(updates.minibatches(optax.sgd(1.0), 4, 2, target_kl=target), counting(kls))[0].params
 
-        assert run(stop_kl) == jax.jit(run)(stop_kl) == -steps
+        assert run(target_kl) == jax.jit(run)(target_kl) == -steps
 
 
 def test_the_penalty_adapts_to_how_far_the_policy_moves():

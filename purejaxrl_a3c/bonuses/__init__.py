@@ -1,5 +1,6 @@
-"""Intrinsic rewards, which an actor-critic can learn from beside the environment's."""
+"""Intrinsic rewards, from which an actor-critic can learn beside the environment's rewards."""
 
-from purejaxrl_a3c.bonuses.rnd import random_network_distillation
+from purejaxrl_a3c.bonuses.rnd import RNDSettings, RNDState, random_network_distillation
+from purejaxrl_a3c.bonuses.streams import two_streams
 
-__all__ = ["random_network_distillation"]
+__all__ = ["RNDSettings", "RNDState", "random_network_distillation", "two_streams"]

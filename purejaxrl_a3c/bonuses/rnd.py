@@ -1,30 +1,86 @@
-"""Random network distillation (Burda et al. 2018, arXiv 1810.12894): what cannot be predicted yet is worth a visit."""
+"""Random network distillation (Burda et al. 2018, arXiv 1810.12894): a bonus for observations that are novel."""
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxrl_a3c import networks, objectives
+from purejaxrl_a3c import networks
+from purejaxrl_a3c.bonuses.moments import discounted_sums, normalize, update_moments
+from purejaxrl_a3c.bonuses.streams import two_streams
 from purejaxrl_a3c.envs import statistics
 from purejaxrl_a3c.networks.torsos import orthogonal
-from purejaxrl_a3c.types import Bonus, Objective, Targets
+from purejaxrl_a3c.types import (
+    AxisName,
+    Bonus,
+    Env,
+    Key,
+    Network,
+    Objective,
+    Params,
+    Scalars,
+    TargetEstimator,
+    Trajectory,
+)
 from purejaxrl_a3c.updates.gradient import gradient_of
 from purejaxrl_a3c.updates.minibatches import deal
 
-_LARGEST = 5.0  # of a whitened observation (section 2.4)
+
+class RNDSettings(Protocol):
+    """The settings of the bonus; `algorithms.rnd.Config` has them."""
+
+    @property
+    def extrinsic_coefficient(self) -> float:
+        """Weight of the advantages of the environment's rewards."""
+        ...
+
+    @property
+    def intrinsic_coefficient(self) -> float:
+        """Weight of the advantages of the bonus."""
+        ...
+
+    @property
+    def intrinsic_gamma(self) -> float:
+        """Discount factor of the bonus."""
+        ...
+
+    @property
+    def predictor_learning_rate(self) -> float:
+        """Learning rate of the predictor network's Adam."""
+        ...
+
+    @property
+    def predictor_epochs(self) -> int:
+        """Passes of the predictor network over each rollout."""
+        ...
+
+    @property
+    def num_predictor_minibatches(self) -> int:
+        """Minibatches of each of these passes."""
+        ...
+
+    @property
+    def num_features(self) -> int:
+        """Outputs of the random network."""
+        ...
+
+    @property
+    def warm_up(self) -> int:
+        """Rollouts that initialise the statistics of observations."""
+        ...
 
 
-class Explorer(NamedTuple):
-    """The networks, and what observations and bonuses were like so far."""
+class RNDState(NamedTuple):
+    """The two networks, and running moments of observations and bonuses."""
 
-    target: Any  # frozen
-    predictor: Any
-    opt_state: Any
+    target: Params  # of the random network, which never changes
+    predictor: Params
+    opt_state: Any  # of the predictor
     observations: statistics.Statistics
-    returns: statistics.Statistics  # of the bonus, discounted: float32 []
+    returns: statistics.Statistics  # of the discounted sums of bonuses: float32 []
     filter: jax.Array  # float32 [W, B]: the discounted sum of each environment's bonuses until now
 
 
@@ -36,158 +92,142 @@ class Features(nn.Module):
     num_features: int
 
     @nn.compact
-    def __call__(self, obs):
-        """``[..., F]``."""
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Features ``[..., F]``."""
         x = self.torso(obs)
         for size in self.hidden_sizes:
             x = nn.relu(nn.Dense(size, kernel_init=orthogonal(2**0.5))(x))
         return nn.Dense(self.num_features, kernel_init=orthogonal(2**0.5))(x)
 
 
-def random_network_distillation(config, agent, env, axis_name=None):
-    """A bonus for observations on which a trained network does not agree yet with a random one.
+class Parts(NamedTuple):
+    """The parts of the bonus that never change."""
 
-    The bonus of a step is the error at its true successor, in units of the running deviation of its discounted sum. It
-    does not end with an episode: what one finds out is not lost by dying. So there are two values of an observation.
+    settings: RNDSettings
+    target: Features
+    predictor: Features
+    optimizer: optax.GradientTransformation  # of the predictor
+    observation_shape: tuple[int, ...]
+    axis_name: AxisName
+
+
+def random_network_distillation(
+    config: RNDSettings, network_config: networks.Config, env: Env, axis_name: AxisName = None
+) -> Bonus:
+    """A bonus for observations on which a trained network does not yet agree with a random one.
+
+    The bonus of a step is the prediction error at its true successor, divided by the running deviation of the
+    discounted sums of such errors. It does not end with the episode, see `two_streams`.
 
     Args:
-        config: an `algorithms.rnd.Config`.
-        agent: the agent's ``Config``, for the torso.
+        config: settings of the bonus.
+        network_config: settings of the agent's network. The two networks of the bonus have a torso like the agent's.
         env: the `Env`.
-        axis_name: of the devices that share the environments out, or None.
+        axis_name: name of the axis of devices that share the environments, or None.
 
     Returns:
-        A `Bonus`.
+        A `Bonus`, whose state is an `RNDState`.
     """
-    torso = networks.make_torso(agent, env.observation_shape)
-    target_network = Features(torso, (), config.num_features)
-    # Deeper, so that it could represent the target if it knew it (two more layers in the paper's code).
-    predictor_network = Features(torso, (agent.hidden_sizes[-1],) * 2, config.num_features)
-    optimizer = optax.adam(config.predictor_learning_rate)
-
-    def init(key, shape):
-        key_target, key_predictor = jax.random.split(key)
-        obs = jnp.zeros(env.observation_shape)
-        predictor = predictor_network.init(key_predictor, obs)
-        return Explorer(
-            target=target_network.init(key_target, obs),
-            predictor=predictor,
-            opt_state=optimizer.init(predictor),
-            observations=statistics.start(env.observation_shape),
-            returns=statistics.start(()),
-            filter=jnp.zeros(shape),
-        )
-
-    def successors(trajectories):
-        return trajectories.final_obs.reshape(-1, *env.observation_shape).astype(jnp.float32)
-
-    def errors(predictor, target, rows):
-        found: Any = predictor_network.apply(predictor, rows)
-        truth: Any = target_network.apply(target, rows)
-        return jnp.square(found - truth).mean(-1)
-
-    def observe(state, trajectories):
-        return state._replace(observations=absorb(state.observations, successors(trajectories), axis_name))
-
-    def update(key, state, trajectories):
-        rows = successors(trajectories)
-        error = errors(state.predictor, state.target, whiten(state.observations, rows))
-        error = error.reshape(trajectories.reward.shape)
-        filtered, discounted = discounted_sums(state.filter, error, config.intrinsic_gamma)
-        returns = absorb(state.returns, discounted.ravel(), axis_name)
-        # No mean is subtracted: a bonus is never a punishment.
-        trajectories = trajectories._replace(bonus=error / statistics.standard_deviation(returns))
-
-        observations = absorb(state.observations, rows, axis_name)
-
-        def loss(predictor, rows):
-            return errors(predictor, state.target, rows).mean(), {}
-
-        def learn(loop, rows):
-            predictor, opt_state = loop
-            objective = Objective(lambda params, rows: rows, loss)
-            gradient, _ = gradient_of(objective, predictor, rows, axis_name=axis_name)
-            step, opt_state = optimizer.update(gradient, opt_state, predictor)
-            return (optax.apply_updates(predictor, step), opt_state), None
-
-        def learn_all(loop, key):
-            return jax.lax.scan(learn, loop, deal(key, whiten(observations, rows), config.predictor_minibatches))
-
-        keys = jax.random.split(key, config.predictor_epochs)
-        (predictor, opt_state), _ = jax.lax.scan(learn_all, (state.predictor, state.opt_state), keys)
-        return Explorer(state.target, predictor, opt_state, observations, returns, filtered), trajectories
-
-    def make_credit(network, agent):
-        return two_streams(network, agent, config)
-
-    return Bonus(init, observe, update, make_credit, config.warm_up)
-
-
-def absorb(moments, samples, axis_name=None):
-    """``moments`` (`statistics.Statistics`) of ``samples [N, ...]``, of all devices, too."""
-    mean = samples.mean(0)
-    noted = moments._replace(
-        new_weight=jnp.float32(samples.shape[0]), new_mean=mean, new_squares=jnp.square(samples - mean[None]).sum(0)
+    torso = networks.make_torso(network_config, env.observation_shape)
+    parts = Parts(
+        settings=config,
+        target=Features(torso, (), config.num_features),
+        # Two more layers, as in the paper's code, so that the predictor could represent the target.
+        predictor=Features(torso, (network_config.hidden_sizes[-1],) * 2, config.num_features),
+        optimizer=optax.adam(config.predictor_learning_rate),
+        observation_shape=env.observation_shape,
+        axis_name=axis_name,
     )
-    merged = statistics.merge(jax.tree.map(lambda x: x[None, None], noted), axis_name)
-    return jax.tree.map(lambda x: x[0, 0], merged)
 
-
-def whiten(moments, obs):
-    """``obs [N, ...]`` with mean 0 and deviation 1, at most +-5."""
-    deviation = statistics.standard_deviation(moments)
-    return jnp.clip((obs - moments.mean[None]) / deviation[None], -_LARGEST, _LARGEST)
-
-
-def discounted_sums(before, bonus, gamma):
-    """Each environment's discounted sums of past bonuses: ``([W, B] after the block, [W, B, T])``."""
-
-    def tick(total, bonus):
-        total = gamma * total + bonus
-        return total, total
-
-    after, sums = jax.lax.scan(tick, before, jnp.moveaxis(bonus, -1, 0))
-    return after, jnp.moveaxis(sums, 0, -1)
-
-
-def two_streams(network, agent, config):
-    """Credit for the rewards, which end with the episode, and for the bonus, which does not.
-
-    Args:
-        network: the `Network`, with two values: of the rewards and of the bonus.
-        agent: any object with ``gamma``, the discount factor of the rewards.
-        config: any object with ``intrinsic_gamma``, ``extrinsic_coefficient`` and ``intrinsic_coefficient``.
-
-    Returns:
-        An `objectives.Credit`, whose value targets are ``[T, 2]``.
-    """
-
-    def step(params, carry, obs, first):
-        carry, outputs = network.step(params, carry, obs, first)
-        return carry, outputs._replace(value=outputs.value[..., 0])
-
-    extrinsic = objectives.extrinsic(network._replace(step=step), agent)
-
-    def bootstrap(params, trajectory):
-        # The bonus goes on into the next episode, so at the end of the block comes what is acted on next.
-        carry = jax.tree.map(lambda x: x[-1], trajectory.next_carry)
-        last = trajectory.terminated[-1] | trajectory.truncated[-1]
-        _, outputs = network.step(params, carry, trajectory.end_obs, last)
-        return extrinsic.bootstrap(params, trajectory), outputs.value[..., 1]
-
-    def targets(estimate, value, bootstrap, trajectory):
-        of_rewards = extrinsic.targets(estimate, value[:, 0], bootstrap[0], trajectory)
-        of_bonus = estimate(
-            value=value[:, 1],
-            next_value=jnp.roll(value[:, 1], -1).at[-1].set(bootstrap[1]),
-            reward=trajectory.bonus,
-            discount=jnp.full_like(trajectory.bonus, config.intrinsic_gamma),
-            last=jnp.zeros_like(trajectory.bonus),
-        )
-        return Targets(
-            value=jnp.stack([of_rewards.value, of_bonus.value], -1),
-            advantage=config.extrinsic_coefficient * of_rewards.advantage
-            + config.intrinsic_coefficient * of_bonus.advantage,
+    def estimator(network: Network, gamma: float | jax.Array) -> TargetEstimator:
+        return two_streams(
+            network,
+            gamma,
+            intrinsic_gamma=config.intrinsic_gamma,
+            extrinsic_coefficient=config.extrinsic_coefficient,
+            intrinsic_coefficient=config.intrinsic_coefficient,
         )
 
-    return objectives.Credit(bootstrap, targets)
+    return Bonus(
+        init=partial(init, parts),
+        observe=partial(observe, parts),
+        update=partial(update, parts),
+        estimator=estimator,
+        warm_up=config.warm_up,
+        split=split,
+    )
+
+
+def init(parts: Parts, key: Key, shape: tuple[int, int]) -> RNDState:
+    """The `RNDState` at the start, for environments ``[W, B]``."""
+    key_target, key_predictor = jax.random.split(key)
+    obs = jnp.zeros(parts.observation_shape)
+    predictor = parts.predictor.init(key_predictor, obs)
+    return RNDState(
+        target=parts.target.init(key_target, obs),
+        predictor=predictor,
+        opt_state=parts.optimizer.init(predictor),
+        observations=statistics.start(parts.observation_shape),
+        returns=statistics.start(()),
+        filter=jnp.zeros(shape),
+    )
+
+
+def observe(parts: Parts, state: RNDState, trajectories: Trajectory) -> RNDState:
+    """The state with moments that include the observations of ``trajectories``."""
+    observations = update_moments(state.observations, successors(parts, trajectories), parts.axis_name)
+    return state._replace(observations=observations)
+
+
+def update(parts: Parts, key: Key, state: RNDState, trajectories: Trajectory) -> tuple[RNDState, Trajectory]:
+    """The state after learning from ``trajectories [W, B, T]``, and the trajectories with their bonus."""
+    rows = successors(parts, trajectories)
+    error = errors(parts, state.predictor, state.target, normalize(state.observations, rows))
+    error = error.reshape(trajectories.reward.shape)
+    filtered, discounted = discounted_sums(state.filter, error, parts.settings.intrinsic_gamma)
+    returns = update_moments(state.returns, discounted.ravel(), parts.axis_name)
+    # No mean is subtracted: a bonus is never a punishment.
+    trajectories = trajectories._replace(bonus=error / statistics.standard_deviation(returns))
+    observations = update_moments(state.observations, rows, parts.axis_name)
+    state = state._replace(observations=observations, returns=returns, filter=filtered)
+    return train_predictor(parts, key, state, normalize(observations, rows)), trajectories
+
+
+def train_predictor(parts: Parts, key: Key, state: RNDState, rows: jax.Array) -> RNDState:
+    """The state after all passes of the predictor over normalized observations ``rows [N, ...]``."""
+
+    def loss(params: Params, batch: jax.Array, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+        del adapted  # there are none
+        return errors(parts, params, state.target, batch).mean(), {}
+
+    objective = Objective(lambda params, rows: rows, loss)
+
+    def learn(loop: tuple[Params, Any], minibatch: jax.Array) -> tuple[tuple[Params, Any], None]:
+        predictor, opt_state = loop
+        gradient, _ = gradient_of(objective, predictor, minibatch, axis_name=parts.axis_name)
+        step, opt_state = parts.optimizer.update(gradient, opt_state, predictor)
+        return (optax.apply_updates(predictor, step), opt_state), None
+
+    def learn_all(loop: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], None]:
+        return jax.lax.scan(learn, loop, deal(key, rows, parts.settings.num_predictor_minibatches))
+
+    keys = jax.random.split(key, parts.settings.predictor_epochs)
+    (predictor, opt_state), _ = jax.lax.scan(learn_all, (state.predictor, state.opt_state), keys)
+    return state._replace(predictor=predictor, opt_state=opt_state)
+
+
+def split(state: RNDState, axis: int) -> RNDState:
+    """The axis along which devices share out each leaf of the state: the environments' sums along ``axis``."""
+    return jax.tree.map(lambda _: -1, state)._replace(filter=axis)
+
+
+def successors(parts: Parts, trajectories: Trajectory) -> jax.Array:
+    """The true successors of all steps of trajectories ``[W, B, T]``: float32 ``[W B T, ...]``."""
+    return trajectories.final_obs.reshape(-1, *parts.observation_shape).astype(jnp.float32)
+
+
+def errors(parts: Parts, predictor: Params, target: Params, rows: jax.Array) -> jax.Array:
+    """Mean squared errors of the predictor's features: float32 ``[N]`` for normalized observations ``[N, ...]``."""
+    predicted: Any = parts.predictor.apply(predictor, rows)
+    truth: Any = parts.target.apply(target, rows)
+    return jnp.square(predicted - truth).mean(-1)

@@ -1,15 +1,19 @@
-"""What to minimise. Each function returns an `Objective` over the trajectories of ``B`` environments."""
+"""What to minimise: the losses, each as a function that returns an `Objective`.
 
-from purejaxrl_a3c.objectives.off_policy_gradient import OFF_POLICY, off_policy_gradient
+A loss takes a `TargetEstimator`, which says which rewards count: `extrinsic` for the environment's, or a bonus's.
+"""
+
+from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.off_policy_gradient import OffPolicy, off_policy_gradient
 from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
 from purejaxrl_a3c.objectives.proximal import ppo_clip, ppo_kl
-from purejaxrl_a3c.objectives.reinforce import BASELINES, in_a_whole_episode, reinforce
-from purejaxrl_a3c.objectives.targets import Credit, bootstrap_values, extrinsic, successor_values
+from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
+from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, successor_values
 
 __all__ = [
-    "BASELINES",
-    "OFF_POLICY",
-    "Credit",
+    "Baseline",
+    "Config",
+    "OffPolicy",
     "bootstrap_values",
     "extrinsic",
     "in_a_whole_episode",

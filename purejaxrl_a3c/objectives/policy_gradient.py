@@ -1,67 +1,107 @@
 """The actor-critic loss of A2C and A3C, and what other losses share with it."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.objectives import returns
-from purejaxrl_a3c.objectives.targets import extrinsic
-from purejaxrl_a3c.types import Objective
+from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.types import Network, Objective, Outputs, Params, Scalars, TargetEstimator, Targets, Trajectory
 
 
-def policy_gradient(network, config, make_credit=extrinsic):
+class OffPolicyEstimator(Protocol):
+    """A `ReturnEstimator` that is told how far the policy has moved since it acted."""
+
+    def __call__(
+        self,
+        log_rho: jax.Array,
+        *,
+        value: jax.Array,
+        next_value: jax.Array,
+        reward: jax.Array,
+        discount: jax.Array,
+        last: jax.Array,
+    ) -> Targets:
+        """Targets ``[T]``; ``log_rho [T]`` is the log of the importance weights, the others are as in `returns`."""
+        ...
+
+
+class LearnedSteps(NamedTuple):
+    """From which steps of a trajectory policy and value function learn."""
+
+    policy: jax.Array  # bool [T]
+    value: jax.Array  # bool [T]
+
+
+def policy_gradient(network: Network, config: Config, estimator: TargetEstimator) -> Objective:
     """The advantage actor-critic loss (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
 
     ``mean over steps of: - log pi(a|s) A - entropy_coefficient H + value_coefficient (V - R)^2``
 
-    The paper sums over the steps of a rollout; this is the mean, so that the size of a gradient depends on
-    neither the length of the rollout nor the number of environments. With RMSProp that matters little, except
-    beside its epsilon and the clip.
+    The paper sums over the steps of a rollout. This is the mean, so that the size of a gradient depends neither on the
+    length of the rollout nor on the number of environments. Only RMSProp's epsilon and the clip of the gradient's norm
+    make a difference between the two.
 
     Args:
         network: the `Network`.
-        config: any object with ``gamma``, the discount factor a step; ``lambda_``, the trace decay of the advantages,
-            of which 1 gives the paper's n-step return; ``entropy_coefficient``, the weight of the entropy in nats; and
-            ``value_coefficient``, the weight of the squared error of the value.
-        make_credit: (network, config) -> `Credit`.
+        config: settings of the returns and of the weights in the loss.
+        estimator: turns rewards into targets: `extrinsic`, or a bonus's.
     """
 
-    def estimate(log_rho, **block):
+    def estimate(log_rho: jax.Array, **block: jax.Array) -> Targets:
         del log_rho  # on-policy: 0
-        return returns.gae(**block, lambda_=config.lambda_)
+        return returns.gae(**block, gae_lambda=config.gae_lambda)
 
-    return actor_critic(network, config, make_credit, estimate, lambda log_prob: log_prob)
+    return actor_critic(network, config, estimator, estimate)
 
 
-def actor_critic(network, config, make_credit, estimate, logarithm, counts=None):
-    """As `policy_gradient`, with another estimator.
+def actor_critic(
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    estimate: OffPolicyEstimator,
+    *,
+    bound: Callable[[jax.Array], jax.Array] = lambda log_prob: log_prob,
+    learned: Callable[[Trajectory], LearnedSteps] | None = None,
+) -> Objective:
+    """The loss of `policy_gradient` with other targets.
 
-    ``estimate(log_rho, **block)`` gives the targets, ``logarithm(log_prob)`` stands for ``log pi(a|s)``, and only where
-    ``counts(trajectory)`` is true do policy and value learn.
+    Args:
+        network: the `Network`.
+        config: settings of the weights in the loss.
+        estimator: turns rewards into targets.
+        estimate: the returns.
+        bound: log-probabilities ``[T]`` of the actions to what stands for them in the loss ``[T]``.
+        learned: the steps of a trajectory that are learned from; None: all of them.
     """
-    credit = make_credit(network, config)
 
-    def prepare(params, trajectories):
-        return trajectories, jax.vmap(lambda trajectory: credit.bootstrap(params, trajectory))(trajectories)
+    def prepare(params: Params, trajectories: Trajectory) -> tuple[Trajectory, Any]:
+        return trajectories, jax.vmap(lambda trajectory: estimator.bootstrap(params, trajectory))(trajectories)
 
-    def terms_of_one(outputs, trajectory, bootstrap):
+    def terms_of_one(outputs: Outputs, trajectory: Trajectory, bootstrap: Any) -> Scalars:
         log_prob = outputs.policy.log_prob(trajectory.action)
-        estimator = partial(estimate, jax.lax.stop_gradient(log_prob) - trajectory.log_prob)
-        targets = credit.targets(estimator, outputs.value, bootstrap, trajectory)
+        log_rho = jax.lax.stop_gradient(log_prob) - trajectory.log_prob
+        targets = estimator.targets(partial(estimate, log_rho), outputs.value, bootstrap, trajectory)
         terms = {
-            "policy_loss": -logarithm(log_prob) * targets.advantage,
+            "policy_loss": -bound(log_prob) * targets.advantage,
             "value_loss": sum_of_values(jnp.square(outputs.value - targets.value), trajectory.reward),
             "entropy": outputs.policy.entropy(),
             "value_mean": outputs.value,
         }
-        if counts is None:
+        if learned is None:
             return terms
-        # Still divided by the number of all steps: a count that is random itself would bias the mean.
-        learned = {name: terms[name] * counts(trajectory) for name in ("policy_loss", "value_loss")}
-        return terms | learned
+        # Still divided by the number of all steps: dividing by a number that is random itself would bias the mean.
+        steps = learned(trajectory)
+        return terms | {
+            "policy_loss": terms["policy_loss"] * steps.policy,
+            "value_loss": terms["value_loss"] * steps.value,
+        }
 
-    def loss(params, batch):
+    def loss(params: Params, batch: tuple[Trajectory, Any], *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+        del adapted  # there are none
         trajectories, bootstrap = batch
         _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
         terms = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
@@ -71,13 +111,18 @@ def actor_critic(network, config, make_credit, estimate, logarithm, counts=None)
     return Objective(prepare, loss)
 
 
-def sum_of_values(error, like):
-    """Where observations have several values, ``error [..., values]``, their sum, of the shape of ``like [...]``."""
+def sum_of_values(error: jax.Array, like: jax.Array) -> jax.Array:
+    """``error``, summed over its last axis where an observation has several values.
+
+    Args:
+        error: ``[...]``, or ``[..., values]``.
+        like: any array ``[...]``.
+    """
     return error if error.ndim == like.ndim else error.sum(-1)
 
 
-def weighted(terms, config):
-    """The loss: means ``policy_loss``, ``value_loss`` and ``entropy`` with the weights of ``config``."""
+def weighted(terms: Scalars, config: Config) -> jax.Array:
+    """The loss: the means ``policy_loss``, ``value_loss`` and ``entropy`` with the weights of ``config``."""
     return (
         terms["policy_loss"]
         + config.value_coefficient * terms["value_loss"]

@@ -1,77 +1,168 @@
-"""PPO's objectives (Schulman et al. 2017, arXiv 1707.06347), to make several passes over a rollout."""
+"""PPO's objectives (Schulman et al. 2017, arXiv 1707.06347), which allow several passes over a rollout."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.objectives import returns
+from purejaxrl_a3c.objectives.config import Config
 from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
-from purejaxrl_a3c.objectives.targets import extrinsic
-from purejaxrl_a3c.types import Carry, Objective, Observation, Targets
+from purejaxrl_a3c.types import (
+    Action,
+    AxisName,
+    Carry,
+    Network,
+    Objective,
+    Observation,
+    Params,
+    Scalars,
+    TargetEstimator,
+    Targets,
+    Trajectory,
+)
 
 
-class Pieces(NamedTuple):
-    """What PPO learns from, fixed for the passes over a rollout: ``M`` pieces that a minibatch does not cut.
+class MinibatchItems(NamedTuple):
+    """What PPO learns from, fixed for all passes over a rollout: ``M`` items that a minibatch never cuts.
 
-    A piece is one environment's whole rollout, ``[M, T]`` with ``M = B``, of which a recurrent network needs every
-    step in order; without memory it is a single step, ``[M, 1]`` with ``M = B T``.
+    For a recurrent network an item is one environment's whole rollout, ``[M, T]`` with ``M = B``, because the network
+    needs every step in order. For a feed-forward network it is a single step, ``[M, 1]`` with ``M = B T``.
     """
 
-    carry: Carry  # [M, ...]
+    carry: Carry  # [M, ...]: before the first step of the item
     obs: Observation
     first: jax.Array
-    action: jax.Array
+    action: Action
     log_prob: jax.Array  # under the policy that acted
-    policy: Any  # the distributions as they were before the first pass
-    value: jax.Array  # likewise
+    policy: Any  # the action distributions before the first pass
+    value: jax.Array  # before the first pass
     targets: Targets
 
 
-def _pieces(network, config, make_credit):
-    """PPO's ``prepare``."""
-    credit = make_credit(network, config)
-    has_memory = bool(jax.tree.leaves(network.carry()))
+class PolicyLoss(Protocol):
+    """PPO's loss of a policy, for every step."""
 
-    def estimate(**block):
-        return returns.gae(**block, lambda_=config.lambda_)
+    def __call__(self, ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+        """The loss ``[M, T]``.
 
-    def prepare(params, trajectories):
-        _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
-
-        def targets_of_one(value, trajectory):
-            return credit.targets(estimate, value, credit.bootstrap(params, trajectory), trajectory)
-
-        pieces = Pieces(
-            carry=trajectories.carry,
-            obs=trajectories.obs,
-            first=trajectories.first,
-            action=trajectories.action,
-            log_prob=trajectories.log_prob,
-            policy=outputs.policy,
-            value=outputs.value,
-            targets=jax.vmap(targets_of_one)(outputs.value, trajectories),
-        )
-        return pieces if has_memory else jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), pieces)
-
-    return prepare
+        Args:
+            ratio: ``[M, T]``, the action's probability now over its probability when it was sampled.
+            advantage: ``[M, T]``.
+            kl: ``[M, T]``, divergence from the policy before the first pass, in nats.
+            *adapted: coefficients that the update rule keeps.
+        """
+        ...
 
 
-def _ppo(network, config, make_credit, axis_name, policy_loss):
-    """PPO with ``policy_loss(ratio, advantage, kl, *adapted)``, each of them ``[M, T]``, for the policy's part."""
+def ppo_clip(
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    *,
+    clip_range: float | jax.Array,
+    clip_values: bool,
+    normalize_advantages: bool,
+    axis_name: AxisName,
+) -> Objective:
+    """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.minibatches`.
 
-    def loss(params, pieces, *adapted):
-        _, outputs = network.unroll(params, pieces.carry, pieces.obs, pieces.first)
-        ratio = jnp.exp(outputs.policy.log_prob(pieces.action) - pieces.log_prob)
-        kl = pieces.policy.kl(outputs.policy)
-        advantage = pieces.targets.advantage
-        if config.normalize_advantages:
-            advantage = standardised(advantage, axis_name)
-        error = jnp.square(outputs.value - pieces.targets.value)
-        if config.clip_values:
-            change = jnp.clip(outputs.value - pieces.value, -config.clip_range, config.clip_range)
-            error = jnp.maximum(error, jnp.square(pieces.value + change - pieces.targets.value))
+    ``mean over steps of: - min(rho A, clip(rho, 1 - clip_range, 1 + clip_range) A) - ...``, with the other terms of
+    `objectives.policy_gradient` and ``rho = pi(a|s) / pi_old(a|s)``. At ``rho = 1`` the gradients are those of
+    `objectives.policy_gradient`.
+
+    Args:
+        network: the `Network`.
+        config: settings of the returns and of the weights in the loss.
+        estimator: turns rewards into targets: `extrinsic`, or a bonus's.
+        clip_range: distance from 1 to which the probability ratio is clipped.
+        clip_values: whether moving a value by more than ``clip_range`` gains nothing.
+        normalize_advantages: whether advantages are normalized over each minibatch, see `normalized`.
+        axis_name: name of the axis of devices that share the environments, or None.
+    """
+
+    def policy_loss(ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+        del kl, adapted
+        clipped = jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
+        return -jnp.minimum(ratio * advantage, clipped * advantage)
+
+    return _ppo(
+        network,
+        config,
+        estimator,
+        policy_loss,
+        clip_range=clip_range,
+        clip_values=clip_values,
+        normalize_advantages=normalize_advantages,
+        axis_name=axis_name,
+    )
+
+
+def ppo_kl(
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    *,
+    clip_range: float | jax.Array,
+    clip_values: bool,
+    normalize_advantages: bool,
+    axis_name: AxisName,
+) -> Objective:
+    """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.minibatches`.
+
+    ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``. The coefficient is the third argument of the
+    loss; the update rule keeps and adapts it. Arguments are those of `ppo_clip`; ``clip_range`` only matters to the
+    values.
+    """
+
+    def policy_loss(ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+        (coefficient,) = adapted
+        return coefficient * kl - ratio * advantage
+
+    return _ppo(
+        network,
+        config,
+        estimator,
+        policy_loss,
+        clip_range=clip_range,
+        clip_values=clip_values,
+        normalize_advantages=normalize_advantages,
+        axis_name=axis_name,
+    )
+
+
+def normalized(advantage: jax.Array, axis_name: AxisName = None) -> jax.Array:
+    """Advantages shifted and scaled to mean 0 and standard deviation 1 over a minibatch, of all devices together."""
+    difference = advantage - collectives.mean(advantage.mean(), axis_name)
+    deviation = jnp.sqrt(collectives.mean(jnp.square(difference).mean(), axis_name))
+    return difference / (deviation + 1e-8)
+
+
+def _ppo(
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    policy_loss: PolicyLoss,
+    *,
+    clip_range: float | jax.Array,
+    clip_values: bool,
+    normalize_advantages: bool,
+    axis_name: AxisName,
+) -> Objective:
+    """PPO with this loss of the policy."""
+
+    def loss(params: Params, batch: MinibatchItems, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+        _, outputs = network.unroll(params, batch.carry, batch.obs, batch.first)
+        ratio = jnp.exp(outputs.policy.log_prob(batch.action) - batch.log_prob)
+        kl = batch.policy.kl(outputs.policy)
+        advantage = batch.targets.advantage
+        if normalize_advantages:
+            advantage = normalized(advantage, axis_name)
+        error = jnp.square(outputs.value - batch.targets.value)
+        if clip_values:
+            change = jnp.clip(outputs.value - batch.value, -clip_range, clip_range)
+            error = jnp.maximum(error, jnp.square(batch.value + change - batch.targets.value))
         terms = {
             "policy_loss": policy_loss(ratio, advantage, kl, *adapted).mean(),
             "value_loss": sum_of_values(error, ratio).mean(),
@@ -81,44 +172,33 @@ def _ppo(network, config, make_credit, axis_name, policy_loss):
         }
         return weighted(terms, config), terms
 
-    return Objective(_pieces(network, config, make_credit), loss)
+    def prepare(params: Params, trajectories: Trajectory) -> MinibatchItems:
+        return make_items(network, config, estimator, params, trajectories)
+
+    return Objective(prepare, loss)
 
 
-def standardised(advantage, axis_name=None):
-    """Mean 0 and deviation 1 over a minibatch, of all devices together."""
-    difference = advantage - collectives.mean(advantage.mean(), axis_name)
-    deviation = jnp.sqrt(collectives.mean(jnp.square(difference).mean(), axis_name))
-    return difference / (deviation + 1e-8)
+def make_items(
+    network: Network, config: Config, estimator: TargetEstimator, params: Params, trajectories: Trajectory
+) -> MinibatchItems:
+    """The items of the minibatches of trajectories ``[B, T]``, with targets at ``params``."""
+    _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
 
+    def estimate(**block: jax.Array) -> Targets:
+        return returns.gae(**block, gae_lambda=config.gae_lambda)
 
-def ppo_clip(network, config, make_credit=extrinsic, axis_name=None):
-    """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.minibatches`.
+    def targets_of_one(value: jax.Array, trajectory: Trajectory) -> Targets:
+        return estimator.targets(estimate, value, estimator.bootstrap(params, trajectory), trajectory)
 
-    ``mean over steps of: - min(rho A, clip(rho, 1 - clip_range, 1 + clip_range) A) - ...``, the rest as in
-    `objectives.policy_gradient`, with ``rho = pi(a|s) / pi_old(a|s)``; at ``rho = 1`` the gradients are the same.
-
-    Args:
-        network: the `Network`.
-        config: any object with what `objectives.policy_gradient` needs; ``clip_range``; ``normalize_advantages``, a
-            bool: over each minibatch; and ``clip_values``, a bool: no gain from moving a value by more than that range.
-        make_credit: (network, config) -> `Credit`.
-        axis_name: of the devices that share the environments out, or None.
-    """
-
-    def policy_loss(ratio, advantage, kl):
-        del kl
-        clipped = jnp.clip(ratio, 1 - config.clip_range, 1 + config.clip_range)
-        return -jnp.minimum(ratio * advantage, clipped * advantage)
-
-    return _ppo(network, config, make_credit, axis_name, policy_loss)
-
-
-def ppo_kl(network, config, make_credit=extrinsic, axis_name=None):
-    """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.minibatches`.
-
-    ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``; the loss's third argument is the coefficient,
-    which the update rule keeps and adapts. Arguments as of `ppo_clip`.
-    """
-    return _ppo(
-        network, config, make_credit, axis_name, lambda ratio, advantage, kl, beta: beta * kl - ratio * advantage
+    items = MinibatchItems(
+        carry=trajectories.carry,
+        obs=trajectories.obs,
+        first=trajectories.first,
+        action=trajectories.action,
+        log_prob=trajectories.log_prob,
+        policy=outputs.policy,
+        value=outputs.value,
+        targets=jax.vmap(targets_of_one)(outputs.value, trajectories),
     )
+    has_memory = bool(jax.tree.leaves(network.carry()))
+    return items if has_memory else jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), items)

@@ -1,56 +1,74 @@
 """REINFORCE's loss: Monte-Carlo returns of whole episodes."""
 
+from typing import Literal, TypeAlias
+
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.objectives import returns
-from purejaxrl_a3c.objectives.policy_gradient import actor_critic
-from purejaxrl_a3c.objectives.targets import extrinsic
-from purejaxrl_a3c.types import Targets
+from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.policy_gradient import LearnedSteps, OffPolicyEstimator, actor_critic
+from purejaxrl_a3c.types import Network, Objective, TargetEstimator, Targets, Trajectory
 
-BASELINES = ("value", "none")
+Baseline: TypeAlias = Literal["value", "none"]
 """The baselines of `reinforce`."""
 
 
-def reinforce(network, config, make_credit=extrinsic):
+def reinforce(
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    *,
+    baseline: Baseline,
+    longest_episode: int,
+) -> Objective:
     """REINFORCE (Williams 1992): Monte-Carlo returns of whole episodes, with a baseline or without.
 
     ``mean over steps of: [the step counts] (- log pi(a|s) A + value_coefficient (V - G)^2) - entropy_coefficient H``
 
-    ``A`` is ``G - V`` with the baseline ``value``, and the return ``G`` itself without one (``none``), where V learns
-    nothing. A truncated episode would have gone on: with a baseline its return goes on too, by the value of its last
-    observation; without one there is nothing to go on with, and the return ends with the reward at the cut.
+    With the baseline ``value`` the advantage ``A`` is ``G - V``. Without one (``none``) it is the return ``G``, and the
+    value function does not learn. A truncated episode would have gone on. With a baseline its return ends with the
+    value of its last observation; without one there is no such value, and its return ends with its last reward.
     The factor ``gamma^t`` of the gradient of the discounted return is left out, as is usual.
 
     Args:
         network: the `Network`.
-        config: any object with ``gamma``, ``entropy_coefficient`` and ``value_coefficient`` as of `policy_gradient`;
-            ``baseline``, one of `BASELINES`; and ``longest_episode``, see `in_a_whole_episode`.
-        make_credit: (network, config) -> `Credit`.
+        config: settings of the returns and of the weights in the loss. ``G`` is the Monte-Carlo return if
+            ``gae_lambda`` is 1, and the lambda-return otherwise.
+        estimator: turns rewards into targets, see `extrinsic`.
+        baseline: what is subtracted from the returns.
+        longest_episode: frames; see `in_a_whole_episode`.
     """
 
-    def with_value(log_rho, **block):
+    def with_value(log_rho: jax.Array, **block: jax.Array) -> Targets:
         del log_rho
-        return returns.gae(**block, lambda_=1.0)
+        return returns.gae(**block, gae_lambda=config.gae_lambda)
 
-    def without(log_rho, *, value, next_value, **block):
-        del log_rho
+    def without(log_rho: jax.Array, *, value: jax.Array, next_value: jax.Array, **block: jax.Array) -> Targets:
+        del log_rho, next_value
         zeros = jnp.zeros_like(value)
-        return Targets(jax.lax.stop_gradient(value), returns.gae(zeros, zeros, **block, lambda_=1.0).advantage)
+        found = returns.gae(zeros, zeros, **block, gae_lambda=config.gae_lambda)
+        return found._replace(value=jax.lax.stop_gradient(value))
 
-    def counts(trajectory):
-        return in_a_whole_episode(trajectory, config.longest_episode)
+    def learned(trajectory: Trajectory) -> LearnedSteps:
+        counts = in_a_whole_episode(trajectory, longest_episode)
+        return LearnedSteps(policy=counts, value=counts if baseline == "value" else jnp.zeros_like(counts))
 
-    estimate = {"value": with_value, "none": without}[config.baseline]
-    return actor_critic(network, config, make_credit, estimate, lambda log_prob: log_prob, counts)
+    estimates: dict[Baseline, OffPolicyEstimator] = {"value": with_value, "none": without}
+    return actor_critic(network, config, estimator, estimates[baseline], learned=learned)
 
 
-def in_a_whole_episode(trajectory, longest):
-    """Which steps count for Monte-Carlo returns, bool ``[T]``: the block must hold their whole episode.
+def in_a_whole_episode(trajectory: Trajectory, longest: int) -> jax.Array:
+    """Which steps count for Monte-Carlo returns, bool ``[T]``: the rollout must hold their whole episode.
 
-    That alone would prefer short episodes, which fit into a block more often. So an episode counts only if it starts
-    early enough that even one of ``longest`` steps would end in the block. Whether it counts then depends on when it
-    starts and not on how long it will be: nothing is preferred, as long as no episode is longer than ``longest``.
+    That rule alone would prefer short episodes, which fit into a rollout more often. So an episode counts only if it
+    starts early enough that even an episode of ``longest`` steps would end in the rollout. Whether an episode counts
+    then depends on when it starts and not on how long it will be. So no length is preferred, as long as no episode is
+    longer than ``longest``.
+
+    Args:
+        trajectory: of one environment, ``[T]``.
+        longest: frames of the longest episode.
     """
     t = jnp.arange(trajectory.first.shape[0])
     start = jax.lax.cummax(jnp.where(trajectory.first, t, -1))

@@ -1,17 +1,17 @@
 """Returns and advantages: V-trace, and the estimators that are special cases of it.
 
-Everything here is written for one environment and ``[T]`` consecutive steps; ``jax.vmap`` adds the batch.
-The arguments that all functions share:
+Every function here is written for one environment and ``T`` consecutive steps; ``jax.vmap`` adds a batch.
+All functions share these arguments:
 
 - ``value`` [T]: V of the observation acted on;
 - ``next_value`` [T]: V of the *true* successor, which at the end of an episode is not the observation
-  that follows in the block;
+  that follows in the rollout;
 - ``reward`` [T];
 - ``discount`` [T]: gamma, or 0 where the episode terminated. A truncated step keeps gamma;
 - ``last`` [T]: 1 where the episode ended either way, 0 elsewhere. It cuts the trace.
 
-So a terminated step bootstraps from nothing, a truncated one from its own final observation, and neither
-looks at the rewards of the next episode.
+So a terminated step has no bootstrap value, a truncated step bootstraps from its own final observation, and neither
+uses rewards of the next episode.
 """
 
 import jax
@@ -21,7 +21,18 @@ from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Targets
 
 
-def vtrace(value, next_value, reward, discount, last, log_rho, *, lambda_=1.0, clip_rho=1.0, clip_c=1.0):
+def vtrace(
+    value: jax.Array,
+    next_value: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    last: jax.Array,
+    log_rho: jax.Array,
+    *,
+    gae_lambda: float | jax.Array = 1.0,
+    clip_rho: float | jax.Array = 1.0,
+    clip_c: float | jax.Array = 1.0,
+) -> Targets:
     """V-trace targets and policy-gradient advantages (Espeholt et al. 2018, arXiv 1802.01561, section 4.1).
 
     With ``rho_t = min(clip_rho, exp(log_rho_t))``, ``c_t = lambda min(clip_c, exp(log_rho_t))`` and
@@ -31,16 +42,16 @@ def vtrace(value, next_value, reward, discount, last, log_rho, *, lambda_=1.0, c
         advantage_t   = rho_t (r_t + discount_t q_t - value_t),
         q_t           = next_value_t + lambda (1 - last_t) (v_{t+1} - value_{t+1})
 
-    The block's end bootstraps from ``next_value[T - 1]``.
+    The last step of the rollout bootstraps from ``next_value[T - 1]``.
 
     Args:
-        value: ``[T]``; see the module's docstring, as for the next four.
+        value: ``[T]``; the module's docstring explains this argument and the next four.
         next_value: ``[T]``.
         reward: ``[T]``.
         discount: ``[T]``.
         last: ``[T]``.
-        log_rho: ``[T]`` log of the target policy's over the behaviour policy's probability of the action.
-        lambda_: trace decay in [0, 1].
+        log_rho: ``[T]``, log of the target policy's over the behaviour policy's probability of the action.
+        gae_lambda: trace decay lambda in [0, 1].
         clip_rho: upper bound of the importance weights of the errors, and of the advantages.
         clip_c: upper bound of the importance weights of the traces.
 
@@ -50,44 +61,64 @@ def vtrace(value, next_value, reward, discount, last, log_rho, *, lambda_=1.0, c
     weight = jnp.exp(log_rho)
     rho = jnp.minimum(clip_rho, weight)
     going_on = 1.0 - last
-    trace = discount * going_on * lambda_ * jnp.minimum(clip_c, weight)
+    trace = discount * going_on * gae_lambda * jnp.minimum(clip_c, weight)
     delta = rho * (reward + discount * next_value - value)
 
-    def backward(error_after, step):
+    def backward(
+        error_after: jax.Array, step: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         delta, trace = step
         error = delta + trace * error_after
         return error, (error, error_after)
 
     _, (error, error_after) = jax.lax.scan(backward, jnp.zeros_like(value[0]), (delta, trace), reverse=True)
-    q = next_value + lambda_ * going_on * error_after
+    q = next_value + gae_lambda * going_on * error_after
     advantage = rho * (reward + discount * q - value)
     return Targets(*jax.lax.stop_gradient((value + error, advantage)))
 
 
-def gae(value, next_value, reward, discount, last, *, lambda_):
+def gae(
+    value: jax.Array,
+    next_value: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    last: jax.Array,
+    *,
+    gae_lambda: float | jax.Array,
+) -> Targets:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438): V-trace with rho = 1.
 
     ``advantage_t = delta_t + discount_t lambda (1 - last_t) advantage_{t+1}``; the value target is
-    ``value + advantage``, the lambda-return. ``lambda_=1`` gives the n-step return to the end of the block,
-    which is A3C's. Arguments and result as in `vtrace`.
+    ``value + advantage``, the lambda-return. With ``gae_lambda=1`` it is the n-step return to the end of the rollout,
+    as in A3C. Arguments and result are those of `vtrace`.
     """
-    return vtrace(value, next_value, reward, discount, last, jnp.zeros_like(value), lambda_=lambda_)
+    return vtrace(value, next_value, reward, discount, last, jnp.zeros_like(value), gae_lambda=gae_lambda)
 
 
-def n_step(value, next_value, reward, discount, last, *, n):
-    """The return over ``n`` steps, fewer where the episode or the block ends sooner.
+def n_step(
+    value: jax.Array,
+    next_value: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    last: jax.Array,
+    *,
+    n: int,
+) -> Targets:
+    """The return over ``n`` steps, or fewer where the episode or the rollout ends sooner.
 
-    ``G^1_t = r_t + discount_t next_value_t``, and ``G^k_t = r_t + discount_t G^{k-1}_{t+1}``, except that an
-    ended episode and the end of the block bootstrap: ``G^k_t = G^1_t``. ``n >= T`` gives `gae` with
-    ``lambda_=1``. Arguments and result as in `vtrace`.
+    ``G^1_t = r_t + discount_t next_value_t`` and ``G^k_t = r_t + discount_t G^{k-1}_{t+1}``, except that the end of an
+    episode and of the rollout bootstrap: ``G^k_t = G^1_t`` there. With ``n >= T`` it is `gae` with ``gae_lambda=1``.
 
     Args:
-        value: ``[T]``; see the module's docstring, as for the next four.
+        value: ``[T]``; the module's docstring explains this argument and the next four.
         next_value: ``[T]``.
         reward: ``[T]``.
         discount: ``[T]``.
         last: ``[T]``.
         n: number of rewards in a full return, an int >= 1.
+
+    Returns:
+        ``Targets(value [T], advantage [T])``; no gradient flows through them.
 
     Raises:
         InputError: if ``n`` is not an int of at least 1.
@@ -96,7 +127,7 @@ def n_step(value, next_value, reward, discount, last, *, n):
     stop = jnp.asarray(last, bool).at[-1].set(True)
     one_step = reward + discount * next_value
 
-    def one_more(_, target):
+    def one_more(_: jax.Array, target: jax.Array) -> jax.Array:
         return jnp.where(stop, one_step, reward + discount * jnp.roll(target, -1))
 
     target = jax.lax.fori_loop(1, min(n, value.shape[0]), one_more, one_step)

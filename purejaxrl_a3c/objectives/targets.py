@@ -1,37 +1,57 @@
 """How the rewards of a trajectory become targets of the value function and the policy."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.types import Targets
+from purejaxrl_a3c.types import Network, Params, ReturnEstimator, TargetEstimator, Targets, Trajectory
 
 
-class Credit(NamedTuple):
-    """How the rewards of one trajectory become targets, by any estimator of `returns`."""
+def extrinsic(network: Network, gamma: float | jax.Array) -> TargetEstimator:
+    """Targets from the environment's rewards, which end with the episode.
 
-    bootstrap: Callable[..., Any]
-    """(params, trajectory) -> the values that ``targets`` needs and the block does not hold."""
-    targets: Callable[..., Targets]
-    """(estimate, value [T], bootstrap, trajectory) -> `Targets`; ``estimate`` takes the arguments that all functions
-    of `returns` share, by name."""
+    Args:
+        network: a `Network` with one value.
+        gamma: discount factor for each environment step.
+
+    Returns:
+        A `TargetEstimator` whose ``bootstrap`` is `bootstrap_values`.
+    """
+
+    def bootstrap(params: Params, trajectory: Trajectory) -> jax.Array:
+        return bootstrap_values(network, params, trajectory)
+
+    def targets(estimate: ReturnEstimator, value: jax.Array, bootstrap: jax.Array, trajectory: Trajectory) -> Targets:
+        last = trajectory.terminated | trajectory.truncated
+        return estimate(
+            value=value,
+            next_value=successor_values(value, bootstrap, last),
+            reward=trajectory.reward,
+            discount=gamma * (1.0 - trajectory.terminated),
+            last=last,
+        )
+
+    return TargetEstimator(bootstrap, targets)
 
 
-def bootstrap_values(network, params, trajectory):
-    """V of the true successor, ``[T]``, where the block itself does not hold it, and 0 elsewhere.
+def bootstrap_values(network: Network, params: Params, trajectory: Trajectory) -> jax.Array:
+    """V of the true successor, float32 ``[T]``, where the rollout does not hold it, and 0 elsewhere.
 
-    That is the case at truncated steps, whose successor the reset hides, and at the end of the block. The
-    values are computed one step of each environment at a time, latest first, for as long as some environment
-    still needs one: a block without a truncation costs one evaluation an environment, not ``T``.
+    The rollout does not hold the successor of a truncated step, because the environment was reset, and that of its
+    last step. These successors are valued in a loop, one step of each environment at a time and the latest step first,
+    until no environment needs another. So a rollout without truncations costs one evaluation of the network for each
+    environment, not ``T``.
+
+    Args:
+        network: a `Network` with one value.
+        params: its parameters.
+        trajectory: of one environment, ``[T]``.
     """
     needed = trajectory.truncated.at[-1].set(~trajectory.terminated[-1])
 
-    def evaluate_latest(loop):
+    def evaluate_latest(loop: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         needed, value = loop
         t = needed.shape[0] - 1 - jnp.argmax(needed[::-1])
-        # Not first: what is valued is the end of the old episode, with the memory of that episode.
+        # Not first: the network values the end of the old episode, with its memory of that episode.
         carry, final_obs = jax.tree.map(lambda x: x[t], (trajectory.next_carry, trajectory.final_obs))
         _, outputs = network.step(params, carry, final_obs, jnp.bool_(False))
         return needed.at[t].set(False), value.at[t].set(outputs.value)
@@ -41,34 +61,13 @@ def bootstrap_values(network, params, trajectory):
     return value
 
 
-def successor_values(value, bootstrap, last):
-    """V of every step's true successor, ``[T]``, from ``value [T]`` and `bootstrap_values`."""
-    inside = ~last.at[-1].set(True)
-    return jnp.where(inside, jnp.roll(value, -1), bootstrap)
-
-
-def extrinsic(network, config):
-    """Credit for the environment's rewards, which end with the episode.
+def successor_values(value: jax.Array, bootstrap: jax.Array, last: jax.Array) -> jax.Array:
+    """V of every step's true successor, float32 ``[T]``.
 
     Args:
-        network: the `Network`.
-        config: any object with ``gamma``, the discount factor a step.
-
-    Returns:
-        A `Credit`.
+        value: ``[T]``, of the observations acted on.
+        bootstrap: ``[T]``, from `bootstrap_values`.
+        last: bool ``[T]``, true where the step ended an episode.
     """
-
-    def bootstrap(params, trajectory):
-        return bootstrap_values(network, params, trajectory)
-
-    def targets(estimate, value, bootstrap, trajectory):
-        last = trajectory.terminated | trajectory.truncated
-        return estimate(
-            value=value,
-            next_value=successor_values(value, bootstrap, last),
-            reward=trajectory.reward,
-            discount=config.gamma * (1.0 - trajectory.terminated),
-            last=last,
-        )
-
-    return Credit(bootstrap, targets)
+    inside = ~last.at[-1].set(True)
+    return jnp.where(inside, jnp.roll(value, -1), bootstrap)

@@ -1,12 +1,20 @@
 """Whole reinforcement-learning runs as pure functions, and A3C on an exact schedule."""
 
+import importlib.metadata
+
 from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
+from purejaxrl_a3c.checks import InputError
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
 from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.train import Result, make_train
 
+__version__ = importlib.metadata.version("purejaxrl-a3c")
+
 __all__ = [
+    "InputError",
     "Result",
+    "__version__",
     "a2c",
     "a3c",
     "averaging",
@@ -16,5 +24,6 @@ __all__ = [
     "make_train",
     "ppo",
     "reinforce",
+    "replace",
     "rnd",
 ]

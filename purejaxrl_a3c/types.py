@@ -222,6 +222,14 @@ class Objective(NamedTuple):
     loss: Loss
 
 
+class MakeObjective(Protocol):
+    """Makes the `Objective` of a run: a function of `objectives` with its settings bound."""
+
+    def __call__(self, network: Network, *, estimator: TargetEstimator) -> Objective:
+        """The objective for ``network``, whose targets ``estimator`` makes."""
+        ...
+
+
 class UpdateRule(NamedTuple):
     """Whose gradients, taken at which parameters, are applied to what, and in which order."""
 

@@ -1,7 +1,9 @@
 """One battery that every algorithm passes: add a line to ``CONFIGS``."""
 
-import dataclasses
-from dataclasses import replace
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,10 +12,15 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, envs, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c.config import bounds_of, field_types, flat, from_json, is_config, is_float, replace, to_json
 from purejaxrl_a3c.run import checkpoint
-from purejaxrl_a3c.run.train import compile_run, run_in_pieces
+from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
+from purejaxrl_a3c.run.evaluate import run_episodes
+from purejaxrl_a3c.run.metrics_file import columns
 from purejaxrl_a3c.updates import Asynchrony, Service
+
+TESTS = Path(__file__).parent
 
 SMALL: dict[str, Any] = {
     "env_id": "CartPole-v1",
@@ -21,43 +28,38 @@ SMALL: dict[str, Any] = {
     "hidden_sizes": (8, 8),
     "total_frames": 6 * 8 * 12,
 }
+PENDULUM = SMALL | {"env_id": "Pendulum-v1"}
+WORKERS: dict[str, Any] = {"num_workers": 4, "envs_per_worker": 2}
 CONFIGS: dict[str, Any] = {
-    "a2c": a2c.Config(num_envs=8, **SMALL),
-    "a3c": a3c.Config(num_workers=4, envs_per_worker=2, **SMALL),
-    "a3c_shared_torso": a3c.Config(num_workers=4, envs_per_worker=2, shared_torso=True, **SMALL),
-    "a2c_lstm": a2c.Config(num_envs=8, core="lstm", num_cells=4, **SMALL),
-    "a3c_gru_continuous": a3c.Config(
-        num_workers=4,
-        envs_per_worker=2,
-        core="gru",
-        num_cells=4,
-        wrappers=envs.Wrappers(time_limit=20, stagger_resets=20),
-        **(SMALL | {"env_id": "Pendulum-v1"}),
+    "a2c": replace(a2c.Config(), num_envs=8, **SMALL),
+    "a3c": replace(a3c.Config(), **WORKERS, **SMALL),
+    "a3c_shared_torso": replace(a3c.Config(), shared_torso=True, **WORKERS, **SMALL),
+    "a2c_lstm": replace(a2c.Config(), num_envs=8, core="lstm", num_cells=4, **SMALL),
+    "a3c_gru_continuous": replace(
+        a3c.Config(), core="gru", num_cells=4, time_limit=20, stagger_resets=20, **WORKERS, **PENDULUM
     ),
-    "a2c_wrapped": a2c.Config(
+    "a2c_wrapped": replace(
+        a2c.Config(),
         num_envs=8,
-        wrappers=envs.Wrappers(
-            sticky_actions=0.1,
-            frame_stack=2,
-            clip_rewards=0.5,
-            stagger_resets=9,
-            normalize_observations=True,
-            scale_rewards=True,
-        ),
+        sticky_actions=0.1,
+        frame_stack=2,
+        clip_rewards=0.5,
+        stagger_resets=9,
+        normalize_observations=True,
+        scale_rewards=True,
         **SMALL,
     ),
-    "a3c_clock": a3c.Config(
-        num_workers=4,
-        envs_per_worker=2,
+    "a3c_clock": replace(
+        a3c.Config(),
         asynchrony=Asynchrony("clock", Service("exponential"), max_lead=2, reads="torn_leaves"),
         correction="adaptive_delay",
         momentum=-0.1,
+        **WORKERS,
         **SMALL,
     ),
-    "averaging": averaging.Config(
-        worker=a2c.Config(num_envs=2, **(SMALL | {"total_frames": 6 * 2 * 12})), num_workers=4, every=2
-    ),
-    "impala": impala.Config(
+    "averaging": replace(averaging.Config(), sync_every=2, **WORKERS, **SMALL),
+    "impala": replace(
+        impala.Config(),
         num_workers=2,
         envs_per_worker=4,
         asynchrony=Asynchrony("round_robin", reads="lagged", lag=3.0, max_lag=4),
@@ -65,30 +67,35 @@ CONFIGS: dict[str, Any] = {
         learning_rate=1e-2,
         **SMALL,
     ),
-    "reinforce": reinforce.Config(
-        num_envs=4,
-        longest_episode=6,
-        wrappers=envs.Wrappers(time_limit=6),
-        **(SMALL | {"env_id": "Pendulum-v1", "rollout_length": 12}),
+    "reinforce": replace(
+        reinforce.Config(), num_envs=4, longest_episode=6, time_limit=6, **(PENDULUM | {"rollout_length": 12})
     ),
-    "ppo": ppo.Config(num_envs=8, epochs=2, minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL),
-    "ppo_lstm_continuous": ppo.Config(
+    "ppo": replace(
+        ppo.Config(), num_envs=8, epochs=2, num_minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL
+    ),
+    "ppo_lstm_continuous": replace(
+        ppo.Config(),
         num_envs=8,
         epochs=2,
-        minibatches=2,
+        num_minibatches=2,
         policy_loss="kl",
         learning_rate=1e-2,
         core="lstm",
         num_cells=4,
-        wrappers=envs.Wrappers(time_limit=20),
-        **(SMALL | {"env_id": "Pendulum-v1"}),
+        time_limit=20,
+        **PENDULUM,
     ),
-    "rnd": rnd.Config(
-        agent=ppo.Config(num_envs=8, epochs=1, minibatches=2, learning_rate=1e-2, **SMALL),
+    "rnd": replace(
+        rnd.Config(agent=ppo.Config()),
+        num_envs=8,
+        epochs=1,
+        num_minibatches=2,
+        learning_rate=1e-2,
         predictor_epochs=1,
-        predictor_minibatches=2,
+        num_predictor_minibatches=2,
         num_features=4,
         warm_up=1,
+        **SMALL,
     ),
 }
 KEY = jax.random.key(0)
@@ -109,24 +116,9 @@ def result(config):
     return jax.jit(make_train(config))(KEY)
 
 
-def inner(config):
-    """The name of the field that holds the settings around which an algorithm is built, or None."""
-    return next((name for name in ("worker", "agent") if hasattr(config, name)), None)
-
-
-def changed(config, **changes):
-    """``config`` with other values of its fields, or of its worker's or agent's."""
-    own = {key: value for key, value in changes.items() if key in vars(config)}
-    rest = {key: value for key, value in changes.items() if key not in own}
-    name = inner(config)
-    return replace(config, **own, **({name: replace(getattr(config, name), **rest)} if rest else {}))
-
-
 def floats_of(config):
-    """Its float fields and its worker's or agent's, by name."""
-    values = {key: value for key, value in vars(config).items() if isinstance(value, float)}
-    name = inner(config)
-    return values | (floats_of(getattr(config, name)) if name else {})
+    """Its settings that are floats now, by name."""
+    return {name: value for name, value in flat(config).items() if isinstance(value, float)}
 
 
 def assert_equal(a, b, **tolerance):
@@ -143,26 +135,28 @@ ROUNDING = {"rtol": 1e-3, "atol": 1e-4}
 
 def test_metrics_have_an_entry_an_iteration_and_are_finite(config, result):
     iterations = 12
-    for field, values in result.metrics._asdict().items():
-        assert values.shape == (iterations,), field
-        if field not in ("episode_return", "episode_length"):
-            assert np.isfinite(values).all(), field
     metrics = result.metrics
+    for name, values in columns(metrics).items():
+        assert values.shape == (iterations,), name
+        if name not in ("episode_return", "episode_length"):
+            assert np.isfinite(values).all(), name
     np.testing.assert_array_equal(metrics.frames, 48 * np.arange(1, iterations + 1))
     np.testing.assert_array_equal(np.isnan(metrics.episode_return), metrics.episodes == 0)
     assert metrics.episodes.sum() > 5
-    assert (metrics.episodes * metrics.episode_length)[metrics.episodes > 0].sum() <= metrics.frames[-1]
-    if config.env_id == "CartPole-v1":
+    assert metrics.length_sum.sum() <= metrics.frames[-1]
+    if flat(config)["env_id"] == "CartPole-v1":
         # Every frame pays 1, so the two statistics are one, whatever wrappers make of the rewards.
         np.testing.assert_array_equal(metrics.episode_return, metrics.episode_length)
-        assert (metrics.entropy <= np.log(2) + 1e-5).all()
-    assert (metrics.gradient_norm > 0).all()
+        assert (metrics.losses["entropy"] <= np.log(2) + 1e-5).all()
+    assert (metrics.losses["gradient_norm"] > 0).all()
+    assert (metrics.losses["skipped_updates"] == 0).all()
+    assert (metrics.losses["explained_variance"] <= 1).all()
 
 
 def test_the_same_key_gives_the_same_run_and_another_key_another(config, result):
     train = jax.jit(make_train(config))
     assert_equal(train(KEY), result)
-    assert (train(jax.random.key(1)).metrics.value_mean != result.metrics.value_mean).any()
+    assert (train(jax.random.key(1)).metrics.losses["value_mean"] != result.metrics.losses["value_mean"]).any()
 
 
 def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
@@ -175,57 +169,69 @@ FLOATS = {
     "adam_epsilon": 1e-2,
     "clip_c": 0.9,
     "clip_range": 0.01,
+    "clip_rewards": 0.1,
     "clip_rho": 0.9,
-    "kl_coefficient": 30.0,
-    "kl_target": 1e-5,
-    "predictor_learning_rate": 1e-2,
-    "stop_kl": 1e-4,
     "correction_strength": 30.0,
-    "momentum": 0.5,
-    "outer_learning_rate": 0.5,
-    "outer_momentum": 0.9,
+    "entropy_coefficient": 0.1,
     "extrinsic_coefficient": 0.1,
+    "gae_lambda": 0.7,
+    "gamma": 0.9,
     "initial_scale": 0.3,
     "intrinsic_coefficient": 0.1,
     "intrinsic_gamma": 0.5,
+    "kl_penalty": 30.0,
+    "kl_penalty_target": 1e-5,
+    "lag": 1.0,
     "learning_rate": 3e-3,
-    "gamma": 0.9,
-    "lambda_": 0.7,
-    "entropy_coefficient": 0.1,
-    "value_coefficient": 1.0,
     "max_gradient_norm": 0.1,
+    "momentum": 0.5,
+    "outer_learning_rate": 0.5,
+    "outer_momentum": 0.9,
+    "predictor_learning_rate": 1e-2,
     "rmsprop_decay": 0.9,
     "rmsprop_epsilon": 1e-2,
+    "service_cv": 0.9,
+    "sticky_actions": 0.9,
+    "target_kl": 1e-4,
+    "value_coefficient": 1.0,
 }
+"""Another value for every float."""
+
+
+def unused_floats(config):
+    """Floats that these settings do not use."""
+    settings = flat(config)
+    unused = set()
+    if settings["env_id"] != "Pendulum-v1":  # no Gaussian
+        unused |= {"initial_scale"}
+    if settings.get("correction", "none") == "none":
+        unused |= {"correction_strength"}
+    if settings.get("reads") != "lagged":
+        unused |= {"lag"}
+    if settings.get("schedule") != "clock" or settings.get("service_law") == "exponential":
+        unused |= {"service_cv"}
+    if "policy_loss" in settings:
+        unused |= {"kl_penalty", "kl_penalty_target"} if settings["policy_loss"] == "clip" else {"clip_range"}
+    return unused
 
 
 def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
     values = floats_of(config)
     assert values.keys() <= FLOATS.keys()
-    floats = set(values)
-    if config.env_id != "Pendulum-v1":  # no Gaussian
-        floats -= {"initial_scale"}
-    if getattr(config, "correction", "none") == "none":
-        floats -= {"correction_strength"}
-    if "policy_loss" in vars(getattr(config, "agent", config)):
-        clip = getattr(config, "agent", config).policy_loss == "clip"
-        floats -= {"kl_coefficient", "kl_target"} if clip else {"clip_range"}
-
-    def run(changes):
-        return make_train(changed(config, **changes))(KEY).metrics
-
+    names = sorted(values.keys() - unused_floats(config))
     # One program for all: row i of the batch changes field i, the last row none.
-    names = sorted(floats)
     defaults = jnp.array([values[field] for field in names])
     others = jnp.array([FLOATS[field] for field in names])
     rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), others[None], defaults[None])
-    batch = jax.jit(jax.vmap(lambda row: run(dict(zip(names, row, strict=True)))))(rows)
+    batch = jax.jit(jax.vmap(lambda config: make_train(config)(KEY).metrics))(
+        replace(config, **dict(zip(names, rows.T, strict=True)))
+    )
     assert_equal(jax.tree.map(lambda x: x[-1], batch), result.metrics, **ROUNDING)
     for i, field in enumerate(names):
-        changes = [(x[i] != x[-1]).any() for x in (batch.value_loss, batch.entropy)]
+        changes = [(batch.losses[name][i] != batch.losses[name][-1]).any() for name in ("value_loss", "entropy")]
         assert any(changes), field
     # The same change by way of a Python float is the same run.
-    alone = jax.jit(lambda: run({"gamma": FLOATS["gamma"]}))()
+    alone = jax.jit(lambda: make_train(replace(config, gamma=FLOATS["gamma"]))(KEY).metrics)()
     row = jax.tree.map(lambda x: x[names.index("gamma")], batch)
     assert_equal(row, alone, **ROUNDING)
 
@@ -251,32 +257,32 @@ def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, res
     assert_equal(jax.tree.map(lambda *x: jnp.concatenate(x), first, second), result.metrics, **ROUNDING)
 
 
-def test_a_run_in_pieces_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(config, result, tmp_path):
+def test_a_run_in_chunks_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(config, result, tmp_path):
     run = compile_run(config)
 
-    def joined(pieces):
-        return jax.tree.map(lambda *x: np.concatenate(x), *pieces)
+    def joined(chunks):
+        return jax.tree.map(lambda *x: np.concatenate(x), *chunks)
 
-    def ends(pieces):
-        """The last state, and the metrics of all pieces."""
-        pieces = [jax.device_get(piece) for piece in pieces]
-        return pieces[-1].state, joined([piece.metrics for piece in pieces])
+    def ends(chunks):
+        """The last state, and the metrics of all chunks."""
+        chunks = [jax.device_get(chunk) for chunk in chunks]
+        return chunks[-1].state, joined([chunk.metrics for chunk in chunks])
 
-    state, metrics = ends(run_in_pieces(run, KEY))
+    state, metrics = ends(run_in_chunks(run, KEY))
     assert_equal((state, metrics), jax.device_get(tuple(result)), **ROUNDING)
 
-    pieces = []
-    for piece in run_in_pieces(run, KEY, every=5):
-        pieces.append(jax.device_get(piece))
-        if piece.state.iteration == 5:
-            checkpoint.write(tmp_path, piece.state, {"config": dataclasses.asdict(config)})
-            before = [piece.metrics for piece in pieces]
-    assert len(pieces) > 2
-    assert_equal(ends(pieces), (state, metrics))
+    chunks = []
+    for chunk in run_in_chunks(run, KEY, sync_every=5):
+        chunks.append(jax.device_get(chunk))
+        if chunk.state.iteration == 5:
+            checkpoint.write(tmp_path, chunk.state, {"config": to_json(config)})
+            before = [chunk.metrics for chunk in chunks]
+    assert len(chunks) > 2
+    assert_equal(ends(chunks), (state, metrics))
 
     record = checkpoint.read_record(tmp_path)
-    assert checkpoint.config_from(type(config), record["config"]) == config
-    resumed_state, rest = ends(run_in_pieces(run, KEY, checkpoint.read_state(tmp_path, run.state)))
+    assert from_json(type(config), record["config"]) == config
+    resumed_state, rest = ends(run_in_chunks(run, KEY, checkpoint.read_state(tmp_path, run.state)))
     assert_equal((resumed_state, joined([*before, rest])), (state, metrics))
 
 
@@ -297,19 +303,30 @@ def test_a_step_is_traced_once(config):
 
 def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config, result):
     def peak(iterations):
-        frames = getattr(config, inner(config) or "", config).total_frames
-        longer = changed(config, total_frames=frames // 12 * iterations)
+        longer = replace(config, total_frames=48 * iterations)
         memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
-    scalars = 4 * len(result.metrics)
+    scalars = 4 * len(jax.tree.leaves(result.metrics))
     growth = (peak(10_000) - peak(1_000)) / 9_000
     assert growth <= 2 * scalars
 
 
+def with_other_floats(config):
+    """``config`` with another value of every float that it uses."""
+    return replace(config, **{name: FLOATS[name] for name in floats_of(config).keys() - unused_floats(config)})
+
+
+def test_an_evaluation_acts_as_training_did(config, result):
+    """Whatever the floats are: evaluation may not forget any that matter to acting."""
+    other = with_other_floats(config)
+    expected = run_episodes(other.build(), result.state, KEY, episodes=5, deterministic=False).returns
+    np.testing.assert_allclose(evaluate(other, result, KEY, episodes=5), expected, rtol=1e-5)
+
+
 def test_evaluation_maps_over_states_and_keys(config, result):
-    one = evaluate(config, result.state, KEY, episodes=5)
+    one = evaluate(config, result, KEY, episodes=5)
     assert one.shape == (5,)
     states = jax.tree.map(lambda x: jnp.stack([x, x]), result.state)
     many = jax.vmap(lambda state, key: evaluate(config, state, key, episodes=5))(
@@ -319,7 +336,58 @@ def test_evaluation_maps_over_states_and_keys(config, result):
     assert (many[1] != one).any()
 
 
+def test_a_key_of_either_kind_gives_the_same_run(config, result):
+    assert_equal(jax.jit(make_train(config))(jax.random.PRNGKey(0)), result)
+
+
 def test_strings_and_sizes_are_static_and_a_config_is_frozen(config):
     assert hash(config) == hash(replace(config))
     with pytest.raises(AttributeError):
-        config.gamma = 0.5
+        config.env = None
+    leaves = jax.tree.leaves(replace(config, gamma=jnp.float32(0.5)))
+    assert leaves == [jnp.float32(0.5)]
+
+
+def test_names_of_settings_are_unique_and_lie_within_bounds(config):
+    def settings(config):
+        for name, annotation in field_types(type(config)).items():
+            value = getattr(config, name)
+            if is_config(value):
+                yield name, annotation
+                yield from settings(value)
+            else:
+                yield name, annotation
+
+    names = [name for name, _ in settings(config)]
+    assert len(names) == len(set(names))
+    for name, annotation in settings(config):
+        if is_float(annotation) and name != "env_params":  # whose bounds are the environment's
+            assert bounds_of(annotation) is not None, name
+
+
+X64 = """
+import sys, jax, numpy as np
+from test_contract import CONFIGS
+from purejaxrl_a3c import evaluate, make_train
+name = sys.argv[1]
+result = jax.jit(make_train(CONFIGS[name]))(jax.random.key(0))
+wide = [p for p, x in jax.tree_util.tree_leaves_with_path(result) if np.dtype(x.dtype).itemsize > 4]
+assert not wide, [jax.tree_util.keystr(path) for path in wide]
+assert np.isfinite(evaluate(CONFIGS[name], result, jax.random.key(1), episodes=3)).all()
+"""
+
+
+def test_it_runs_with_64_bit_numbers_enabled(name):
+    """Its own numbers stay of 32 bits."""
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    ran = subprocess.run(
+        [sys.executable, "-c", X64, name], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_nothing_is_nan_by_design(config):
+    with jax.debug_nans(True):
+        result = jax.jit(make_train(config))(KEY)
+        evaluate(config, result, KEY, episodes=2)
+        assert np.isnan(result.metrics.episode_return).sum() == (result.metrics.episodes == 0).sum()

@@ -1,6 +1,5 @@
 """Environments whose answer is known: the whole machine, from reset to update, must find it."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
 from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from purejaxrl_a3c.config import replace
 
 GAMMA = 0.9
 SHARED: dict[str, Any] = {
@@ -21,8 +21,8 @@ SHARED: dict[str, Any] = {
     "total_frames": 60_000,
 }
 CONFIGS = {
-    "a2c": lambda env_id: a2c.Config(env_id=env_id, num_envs=16, **SHARED),
-    "a3c": lambda env_id: a3c.Config(env_id=env_id, num_workers=4, envs_per_worker=4, **SHARED),
+    "a2c": lambda env_id: replace(a2c.Config(), env_id=env_id, num_envs=16, **SHARED),
+    "a3c": lambda env_id: replace(a3c.Config(), env_id=env_id, num_workers=4, envs_per_worker=4, **SHARED),
 }
 
 

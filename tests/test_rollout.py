@@ -5,16 +5,17 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
 from purejaxrl_a3c import a2c, envs, networks
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import rollout
 
 T = 40
-CONFIG = a2c.Config(env_id="Gamble-probe", hidden_sizes=(8,))
+CONFIG = replace(a2c.Config(), env_id="Gamble-probe", hidden_sizes=(8,))
 
 
 @pytest.fixture(scope="module")
 def block():
-    env = envs.make(CONFIG)
-    network = networks.make(CONFIG, env)
+    env = envs.make(CONFIG.env, 0.99)
+    network = networks.make(CONFIG.network, env)
     # Larger than at initialisation: the probabilities are to differ from one half, and from step to step.
     params = jax.tree.map(lambda x: 20.0 * x, network.init(jax.random.key(0)))
     position = rollout.start(env, network, jax.random.key(1))
@@ -46,7 +47,7 @@ def test_log_probabilities_are_those_of_the_actions_under_the_acting_policy(bloc
 def test_a_rollout_goes_on_where_the_last_one_ended(block):
     network, params, _, end, rows = block
     _, more = rollout.unroll(
-        envs.make(CONFIG), network, params, end, *rollout.draw(network, jax.random.key(3), jnp.arange(2))
+        envs.make(CONFIG.env, 0.99), network, params, end, *rollout.draw(network, jax.random.key(3), jnp.arange(2))
     )
     np.testing.assert_array_equal(more.obs[0], end.obs)
     assert more.first[0] == (rows.terminated | rows.truncated)[-1]
@@ -56,8 +57,8 @@ def test_a_rollout_goes_on_where_the_last_one_ended(block):
 
 def test_acting_does_not_evaluate_the_value_function():
     """A value that reports when it is computed: `jax.pure_callback` runs only where its result is needed."""
-    env = envs.make(CONFIG)
-    network = networks.make(CONFIG, env)
+    env = envs.make(CONFIG.env, 0.99)
+    network = networks.make(CONFIG.network, env)
     params, position = network.init(jax.random.key(0)), rollout.start(env, network, jax.random.key(1))
     computed = []
 

@@ -1,107 +1,71 @@
 """A3C: asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783) on an exact schedule."""
 
-from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Literal
 
-from purejaxrl_a3c import checks, envs, objectives, updates
-from purejaxrl_a3c.loops.on_policy import build
-from purejaxrl_a3c.networks.torsos import Torso
-from purejaxrl_a3c.updates import optimizers
-from purejaxrl_a3c.updates.corrections import CORRECTIONS
+from purejaxrl_a3c import envs, loops, networks, objectives, updates
+from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.config import Bounds, NonNegative, check, configuration
+from purejaxrl_a3c.types import (
+    Algorithm,
+    AxisName,
+    ClockedRule,
+    MakeBonus,
+    UpdateRule,
+)
+from purejaxrl_a3c.updates import corrections, optimizers
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    """A3C's settings. Floats may be traced (``vmap`` over them), everything else is static."""
+    """Settings of A3C."""
 
-    env_id: str = "CartPole-v1"
-    """A name in ``gymnax.registered_envs``, or one of another suite, ``brax/ant`` say."""
-    env_params: dict[str, float] = field(default_factory=dict, hash=False)
-    """Values for parameters of the environment, by name; they may be traced (gymnax only)."""
-    wrappers: envs.Wrappers = field(default_factory=envs.Wrappers)
-    """What is put around the environment."""
-    num_workers: int = 16
-    """Actor-learners, each with its own copy of the parameters (16 in Mnih et al. 2016)."""
-    envs_per_worker: int = 4
-    """Environments that each worker steps in parallel. 1 in Mnih et al. 2016; more make its gradient less noisy."""
-    rollout_length: int = 10
-    """Environment steps between two updates. 5 in Mnih et al. 2016, with which a third of the seeds fail on Catch."""
-    total_frames: int = 500_000
-    """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
-    learning_rate: float = 7e-4
-    """Of RMSProp, at the start (7e-4 in OpenAI Baselines)."""
-    anneal_learning_rate: bool = True
-    """Let the learning rate fall linearly to 0 over the run (Mnih et al. 2016)."""
-    gamma: float = 0.99
-    """Discount factor a step (Mnih et al. 2016)."""
-    lambda_: float = 1.0
-    """Trace decay of the advantages; 1 is the n-step return of Mnih et al. 2016."""
-    entropy_coefficient: float = 0.01
-    """Weight of the policy's entropy in nats (Mnih et al. 2016)."""
-    value_coefficient: float = 0.5
-    """Weight of the squared error of the value (0.5 in OpenAI Baselines)."""
-    max_gradient_norm: float = 0.5
-    """Global norm to which the gradient is clipped (0.5 in OpenAI Baselines)."""
-    rmsprop_decay: float = 0.99
-    """Decay of the mean of squared gradients (0.99 in Mnih et al. 2016)."""
-    rmsprop_epsilon: float = 1e-5
-    """Added to that mean, inside the root (1e-5 in OpenAI Baselines)."""
-    asynchrony: updates.Asynchrony = field(default_factory=updates.Asynchrony)
-    """Who pushes when, and what a pull gets to see."""
-    correction: str = "none"
-    """What is done about staleness: none, staleness (divide the step by it), delay or adaptive_delay (compensate)."""
-    correction_strength: float = 0.04
-    """Lambda of the compensations (0.04 in Zheng et al. 2017; 2 there for adaptive_delay)."""
-    momentum: float = 0.0
-    """Of the steps, shared like RMSProp's statistics; may be negative, since asynchrony itself acts as momentum."""
-    torso: Torso = "mlp"
-    """What looks at observations: mlp, or of frames minatar, nature or impala; in Python also any flax module."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the fully connected layers, the last ones of every torso."""
-    activation: str = "tanh"
-    """One of elu, gelu, relu, silu, tanh."""
-    layer_norm: bool = False
-    """Normalise every fully connected layer before its activation."""
-    core: str = "feed_forward"
-    """What remembers, between torso and heads: feed_forward (nothing), lstm or gru."""
-    num_cells: int = 256
-    """Cells of a recurrent core (256 in Mnih et al. 2016)."""
-    shared_torso: bool = False
-    """Whether policy and value share torso and core (they do in Mnih et al. 2016)."""
-    squash_actions: bool = False
-    """Bounded continuous actions: the tanh of a Gaussian instead of a Gaussian that is clipped."""
-    state_dependent_scale: bool = False
-    """Continuous actions: the scale of the Gaussian is an output of the network instead of a parameter."""
-    initial_scale: float = 1.0
-    """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
+    env: envs.Config = envs.Config()
+    network: networks.Config = networks.Config()
+    objective: objectives.Config = objectives.Config()
+    optimizer: optimizers.Optimizer = optimizers.RMSProp()
+    rollouts: loops.Workers = loops.Workers()
+    asynchrony: updates.Asynchrony = updates.Asynchrony()
+    correction: Literal["none", "staleness", "delay", "adaptive_delay"] = "none"
+    """How a stale gradient is corrected: not at all, by dividing the step by its staleness (Zhang et al. 2016), or by
+    compensating the delay to first order, with a constant or an adaptive strength (Zheng et al. 2017)."""
+    correction_strength: NonNegative = 0.04
+    """Strength lambda of the delay compensation (0.04 in Zheng et al. 2017, 2 there for adaptive_delay)."""
+    momentum: Annotated[float, Bounds(-1, 1, open=True)] | None = None
+    """Momentum of the optimizer's steps, shared by all workers. Asynchrony itself acts as momentum, so a negative one
+    can help (Mitliagkas et al. 2016)."""
 
-    def build(self, axis_name=None, make_bonus=None):
+    def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
 
         Args:
-            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
-            make_bonus: see `actor_critic.build`.
+            axis_name: name of the axis of devices that share the workers, see `make_train`; None: one device.
+            make_bonus: makes an intrinsic reward, see `rnd`; None: the environment's rewards alone.
 
         Raises:
-            InputError: naming the field, its value and what is accepted.
+            InputError: naming the setting, its value and what is accepted.
         """
+        check(self)
+        workers = self.rollouts.num_workers
+        layout = loops.make_layout(self.rollouts, axis_name, split="workers", updates_per_iteration=workers)
 
-        def rule(optimizer):
-            optimizer = optimizers.with_momentum(optimizer, self.momentum)
-            if self.asynchrony.device_delay:
-                if self.correction != "none":
-                    checks.reject("correction", self.correction, "none while device_delay is not 0")
-                return updates.overlapped(optimizer, self.num_workers, self.asynchrony, axis_name)
-            optimizer = CORRECTIONS[self.correction](optimizer, self.correction_strength)
-            return updates.asynchronous(optimizer, self.num_workers, self.asynchrony, axis_name=axis_name)
-
-        return build(
-            self,
-            objectives.policy_gradient,
-            rule,
-            num_workers=self.num_workers,
-            envs_per_worker=self.envs_per_worker,
-            updates_per_iteration=self.num_workers,
+        return loops.on_policy(
+            self.env,
+            self.network,
+            self.objective.gamma,
+            layout,
+            partial(objectives.policy_gradient, config=self.objective),
+            self._rule(layout.iterations * workers, axis_name),
             weights_per_worker=True,
             make_bonus=make_bonus,
-            axis_name=axis_name,
         )
+
+    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
+        workers = self.rollouts.num_workers
+        optimizer = optimizers.with_momentum(optimizers.make(self.optimizer, num_updates), self.momentum)
+        if self.asynchrony.device_delay:
+            if self.correction != "none":
+                reject("correction", self.correction, "none while device_delay is not 0")
+            return updates.overlapped(optimizer, workers, self.asynchrony, axis_name)
+        optimizer = corrections.CORRECTIONS[self.correction](optimizer, self.correction_strength)
+        return updates.asynchronous(optimizer, workers, self.asynchrony, axis_name=axis_name)

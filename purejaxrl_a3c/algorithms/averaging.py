@@ -1,63 +1,57 @@
-"""Parameter averaging: workers that learn on their own and now and then agree (local SGD, DiLoCo, gossip)."""
+"""Parameter averaging: workers learn on their own and are mixed now and then (local SGD, DiLoCo, gossip)."""
 
-from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Literal
 
 import optax
 
-from purejaxrl_a3c import checks, objectives, updates
-from purejaxrl_a3c.algorithms import a2c
-from purejaxrl_a3c.loops.on_policy import CHOICES, build
+from purejaxrl_a3c import envs, loops, networks, objectives, updates
+from purejaxrl_a3c.config import Count, NonNegative, UnitInterval, check, configuration
+from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
+from purejaxrl_a3c.updates import optimizers
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    """Settings of parameter averaging. Floats may be traced (``vmap`` over them), everything else is static."""
+    """Settings of parameter averaging: A2C in every worker, and how the workers are mixed."""
 
-    worker: a2c.Config = field(default_factory=lambda: a2c.Config(num_envs=4, total_frames=125_000))
-    """What every worker runs, with environments of its own; ``total_frames`` are each worker's."""
-    num_workers: int = 4
-    """Workers, each with its own parameters and optimizer statistics."""
-    every: int = 8
-    """Updates of every worker from one mixing of the parameters to the next."""
-    mix: str = "mean"
-    """With whom: mean (everybody goes on from one set of parameters) or ring (each with its two neighbours)."""
-    outer_learning_rate: float = 1.0
-    """Of the step towards the workers' mean; 1: all the way (0.7 in DiLoCo, Douillard et al. 2023, 2311.08105)."""
-    outer_momentum: float = 0.0
-    """Nesterov momentum of that step (0.9 in DiLoCo)."""
+    env: envs.Config = envs.Config()
+    network: networks.Config = networks.Config()
+    objective: objectives.Config = objectives.Config()
+    optimizer: optimizers.Optimizer = optimizers.RMSProp()
+    rollouts: loops.Workers = loops.Workers(num_workers=4, envs_per_worker=4, rollout_length=5)
+    sync_every: Count = 8
+    """Updates of every worker from one mixing of parameters to the next."""
+    mix: Literal["mean", "ring"] = "mean"
+    """How parameters are mixed: all workers take the mean, or each takes the mean of itself and its two neighbours."""
+    outer_learning_rate: NonNegative = 1.0
+    """Learning rate of the step towards the mean: 1 takes the mean itself (0.7 in DiLoCo, Douillard et al. 2023)."""
+    outer_momentum: UnitInterval = 0.0
+    """Nesterov momentum of the step towards the mean (0.9 in DiLoCo, Douillard et al. 2023)."""
 
-    @property
-    def env_id(self):
-        """The worker's."""
-        return self.worker.env_id
-
-    @property
-    def total_frames(self):
-        """Environment steps of the whole run, over all workers."""
-        return self.num_workers * self.worker.total_frames
-
-    def build(self, axis_name=None):
+    def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
 
         Args:
-            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
+            axis_name: name of the axis of devices that share the workers, see `make_train`; None: one device.
+            make_bonus: makes an intrinsic reward, see `rnd`; None: the environment's rewards alone.
 
         Raises:
-            InputError: naming the field, its value and what is accepted.
+            InputError: naming the setting, its value and what is accepted.
         """
-        checks.check_fields(self, CHOICES | {"mix": ("mean", "ring")})
+        check(self)
+        layout = loops.make_layout(self.rollouts, axis_name, split="workers")
+        optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations)
+        outer = optax.sgd(self.outer_learning_rate, self.outer_momentum, nesterov=True)
+        mix = updates.mean(outer) if self.mix == "mean" else updates.ring()
 
-        def rule(optimizer):
-            outer = optax.sgd(self.outer_learning_rate, self.outer_momentum, nesterov=True)
-            mix = updates.mean(outer) if self.mix == "mean" else updates.ring()
-            return updates.averaging(optimizer, self.num_workers, self.every, mix, axis_name)
-
-        return build(
-            replace(self.worker, total_frames=self.total_frames),
-            objectives.policy_gradient,
-            rule,
-            num_workers=self.num_workers,
-            envs_per_worker=self.worker.num_envs,
+        return loops.on_policy(
+            self.env,
+            self.network,
+            self.objective.gamma,
+            layout,
+            partial(objectives.policy_gradient, config=self.objective),
+            updates.averaging(optimizer, self.rollouts.num_workers, self.sync_every, mix, axis_name),
             weights_per_worker=True,
-            axis_name=axis_name,
+            make_bonus=make_bonus,
         )

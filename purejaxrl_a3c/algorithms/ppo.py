@@ -1,127 +1,102 @@
-"""PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), clipped or with a penalty."""
+"""PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), clipped or with a penalty.
 
-from dataclasses import dataclass, field
+Numbers in brackets are those of "The 37 implementation details of PPO" (Huang et al. 2022, ICLR blog track).
+"""
+
 from functools import partial
+from typing import Literal
 
-from purejaxrl_a3c import checks, envs, updates
-from purejaxrl_a3c.loops.on_policy import CHOICES, build
-from purejaxrl_a3c.networks.torsos import Torso
-from purejaxrl_a3c.objectives import proximal
+from purejaxrl_a3c import envs, loops, networks, objectives, updates
+from purejaxrl_a3c.checks import check_divides, reject
+from purejaxrl_a3c.config import Count, NonNegative, Positive, check, configuration
+from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus, UpdateRule
 from purejaxrl_a3c.updates import optimizers
 
-OBJECTIVES = {"clip": proximal.ppo_clip, "kl": proximal.ppo_kl}
+POLICY_LOSSES = {"clip": objectives.ppo_clip, "kl": objectives.ppo_kl}
 
 
-@dataclass(frozen=True)
+@configuration
 class Config:
-    """PPO's settings. Floats may be traced (``vmap`` over them), everything else is static.
+    """Settings of PPO. Defaults without another source are those of Schulman et al. 2017 for Atari."""
 
-    Numbers in brackets are those of "The 37 implementation details of PPO" (Huang et al. 2022, ICLR blog track).
-    """
-
-    env_id: str = "CartPole-v1"
-    """A name in ``gymnax.registered_envs``, or one of another suite, ``brax/ant`` say."""
-    env_params: dict[str, float] = field(default_factory=dict, hash=False)
-    """Values for parameters of the environment, by name; they may be traced (gymnax only)."""
-    wrappers: envs.Wrappers = field(default_factory=envs.Wrappers)
-    """What is put around the environment."""
-    num_envs: int = 8
-    """Environments stepped in parallel (8 for Atari in Schulman et al. 2017) [1]."""
-    rollout_length: int = 128
-    """Environment steps of a rollout (128 for Atari in Schulman et al. 2017)."""
-    total_frames: int = 500_000
-    """Environment steps of the whole run, over all environments; whole iterations, rounded down."""
-    epochs: int = 4
-    """Over each rollout (4 for Atari in OpenAI Baselines; *epochs* in the literature) [6]."""
-    minibatches: int = 4
-    """In each pass (4 in OpenAI Baselines) [6]; of whole environments for a recurrent core, else of single steps."""
-    learning_rate: float = 2.5e-4
-    """Of Adam, at the start (2.5e-4 for Atari in Schulman et al. 2017)."""
-    anneal_learning_rate: bool = True
-    """Let the learning rate fall linearly to 0 over the updates of the run [4]."""
-    gamma: float = 0.99
-    """Discount factor a step (Schulman et al. 2017)."""
-    lambda_: float = 0.95
-    """Trace decay of the advantages (Schulman et al. 2017) [5]."""
-    policy_loss: str = "clip"
-    """What keeps the policy near the one that acted: clip [8], or kl, a penalty with a coefficient that adapts."""
-    clip_range: float = 0.2
-    """Of the probability ratio, about 1 (Schulman et al. 2017; 0.1 for Atari)."""
-    kl_coefficient: float = 1.0
-    """Of the penalty, at the start; it adapts quickly (Schulman et al. 2017)."""
-    kl_target: float = 0.01
-    """Nats by which the penalty lets the policy move (the best one in Schulman et al. 2017, table 1)."""
-    stop_kl: float = 0.0
-    """Learn no more from a rollout once the policy has moved by more nats, with either loss (0.01 in OpenAI Spinning
-    Up, times 1.5; off in OpenAI Baselines); 0: never stop. Updates left out do not anneal the learning rate."""
+    env: envs.Config = envs.Config()
+    network: networks.Config = networks.Config()
+    # A value coefficient of 0.25 is OpenAI Baselines' 0.5 of half the squared error.
+    objective: objectives.Config = objectives.Config(gae_lambda=0.95, value_coefficient=0.25)
+    optimizer: optimizers.Optimizer = optimizers.Adam()
+    rollouts: loops.Batch = loops.Batch(num_envs=8, rollout_length=128)
+    epochs: Count = 4
+    """Passes over each rollout (4 in OpenAI Baselines) [6]."""
+    num_minibatches: Count = 4
+    """Minibatches of each pass (4 in OpenAI Baselines) [6]. They hold whole environments if the core is recurrent,
+    otherwise single steps."""
+    policy_loss: Literal["clip", "kl"] = "clip"
+    """How the policy is kept near the one that acted: by clipping the probability ratio [8], or by a penalty on the
+    Kullback-Leibler divergence with an adaptive coefficient."""
+    clip_range: Positive = 0.2
+    """Distance from 1 at which the probability ratio is clipped (0.2 in Schulman et al. 2017, 0.1 there for Atari)."""
+    kl_penalty: NonNegative = 1.0
+    """Coefficient of the Kullback-Leibler penalty at the start of the run; it adapts quickly (Schulman et al. 2017)."""
+    kl_penalty_target: Positive = 0.01
+    """Divergence in nats to which the penalty adapts (the best one in Schulman et al. 2017, table 1)."""
+    target_kl: NonNegative | None = None
+    """Stop learning from a rollout once the policy has moved by more than this many nats (0.015 in OpenAI Spinning Up;
+    off in OpenAI Baselines). Updates that are left out do not anneal the learning rate."""
     clip_values: bool = False
-    """No gain from moving a value by more than ``clip_range`` (on in OpenAI Baselines [9]; Andrychowicz et al. 2021,
-    arXiv 2006.05990, found that it hurts)."""
+    """Whether a value gains nothing from moving by more than clip_range (on in OpenAI Baselines [9]; Andrychowicz et
+    al. 2021 found that it hurts)."""
     normalize_advantages: bool = True
-    """To mean 0 and deviation 1, over each minibatch [7]."""
-    entropy_coefficient: float = 0.01
-    """Weight of the policy's entropy in nats (0.01 for Atari in Schulman et al. 2017) [10]."""
-    value_coefficient: float = 0.25
-    """Weight of the squared error of the value (0.5 of half of it in OpenAI Baselines)."""
-    max_gradient_norm: float = 0.5
-    """Global norm to which the gradient is clipped (0.5 in OpenAI Baselines) [11]."""
-    adam_epsilon: float = 1e-5
-    """Added to the root of the mean of squared gradients (1e-5 in OpenAI Baselines) [3]."""
-    torso: Torso = "mlp"
-    """What looks at observations: mlp, or of frames minatar, nature or impala; in Python also any flax module."""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the fully connected layers, the last ones of every torso."""
-    activation: str = "tanh"
-    """One of elu, gelu, relu, silu, tanh."""
-    layer_norm: bool = False
-    """Normalise every fully connected layer before its activation."""
-    core: str = "feed_forward"
-    """What remembers, between torso and heads: feed_forward (nothing), lstm or gru."""
-    num_cells: int = 256
-    """Cells of a recurrent core (256 in Mnih et al. 2016)."""
-    shared_torso: bool = False
-    """Whether policy and value share torso and core (they do in Mnih et al. 2016)."""
-    squash_actions: bool = False
-    """Bounded continuous actions: the tanh of a Gaussian instead of a Gaussian that is clipped."""
-    state_dependent_scale: bool = False
-    """Continuous actions: the scale of the Gaussian is an output of the network instead of a parameter."""
-    initial_scale: float = 1.0
-    """Continuous actions: standard deviation of the Gaussian at the start; bounds are at -1 and 1."""
+    """Whether advantages have mean 0 and standard deviation 1 in each minibatch [7]."""
 
-    def build(self, axis_name=None, make_bonus=None):
+    def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
 
         Args:
-            axis_name: of the devices that share the work out, see `make_train`; None: there is one.
-            make_bonus: see `actor_critic.build`.
+            axis_name: name of the axis of devices that share the environments, see `make_train`; None: one device.
+            make_bonus: makes an intrinsic reward, see `rnd`; None: the environment's rewards alone.
 
         Raises:
-            InputError: naming the field, its value and what is accepted.
+            InputError: naming the setting, its value and what is accepted.
         """
-        checks.check_fields(self, CHOICES | {"policy_loss": tuple(OBJECTIVES)})
-        if self.core == "feed_forward":
-            checks.check_divides(
-                "minibatches", self.minibatches, "num_envs * rollout_length", self.num_envs * self.rollout_length
-            )
-        else:
-            checks.check_divides("minibatches", self.minibatches, "num_envs, as the core is recurrent", self.num_envs)
-        adaptive = updates.adaptive_kl(self.kl_coefficient, self.kl_target) if self.policy_loss == "kl" else None
-        rule = partial(
-            updates.minibatches,
-            epochs=self.epochs,
-            count=self.minibatches,
-            stop_kl=self.stop_kl,
-            adaptive=adaptive,
+        check(self)
+        self._check_minibatches()
+        per_iteration = self.epochs * self.num_minibatches
+        layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=per_iteration)
+        make_objective = partial(
+            POLICY_LOSSES[self.policy_loss],
+            config=self.objective,
+            clip_range=self.clip_range,
+            clip_values=self.clip_values,
+            normalize_advantages=self.normalize_advantages,
             axis_name=axis_name,
         )
-        return build(
-            self,
-            partial(OBJECTIVES[self.policy_loss], axis_name=axis_name),
-            rule,
-            num_workers=1,
-            envs_per_worker=self.num_envs,
-            updates_per_iteration=self.epochs * self.minibatches,
-            make_optimizer=optimizers.adam,
+        return loops.on_policy(
+            self.env,
+            self.network,
+            self.objective.gamma,
+            layout,
+            make_objective,
+            self._rule(layout.iterations * per_iteration, axis_name),
             make_bonus=make_bonus,
+        )
+
+    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule:
+        return updates.minibatches(
+            optimizers.make(self.optimizer, num_updates),
+            self.epochs,
+            self.num_minibatches,
+            target_kl=self.target_kl,
+            adaptive=updates.adaptive_kl(self.kl_penalty, self.kl_penalty_target) if self.policy_loss == "kl" else None,
             axis_name=axis_name,
         )
+
+    def _check_minibatches(self) -> None:
+        envs, steps = self.rollouts.num_envs, self.rollouts.rollout_length
+        if self.network.core != "feed_forward":
+            check_divides("num_minibatches", self.num_minibatches, "num_envs, as the core is recurrent", envs)
+            return
+        check_divides("num_minibatches", self.num_minibatches, "num_envs * rollout_length", envs * steps)
+        if self.normalize_advantages and self.num_minibatches == envs * steps:
+            # The advantage of a single step is normalised to 0, from which nothing is learned.
+            accepted = f"less than {envs * steps}, so that a minibatch has more than one step to normalise over"
+            reject("num_minibatches", self.num_minibatches, accepted)

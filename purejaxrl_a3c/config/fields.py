@@ -1,6 +1,5 @@
 """The types of a config's fields, and which numbers they accept."""
 
-import functools
 import math
 import types
 import typing
@@ -52,13 +51,18 @@ def is_config_type(kind: Any) -> bool:
 def title(config: Any) -> str:
     """``a3c.Config`` of a config or of its class, for messages."""
     kind = config if isinstance(config, type) else type(config)
-    return f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+    *_, package, module = ["", *kind.__module__.split(".")]
+    return f"{package if module == 'config' else module}.{kind.__name__}"
 
 
-@functools.cache
-def field_types(kind: Any) -> dict[str, Any]:
+_FIELD_TYPES: dict[type, dict[str, Any]] = {}
+
+
+def field_types(kind: type) -> dict[str, Any]:
     """The annotations of a config's fields by name, with their `Bounds`."""
-    return typing.get_type_hints(kind, include_extras=True)
+    if kind not in _FIELD_TYPES:  # Reading them takes longer than all else that is done with a config.
+        _FIELD_TYPES[kind] = typing.get_type_hints(kind, include_extras=True)
+    return _FIELD_TYPES[kind]
 
 
 def options(annotation: Any) -> list[Any]:

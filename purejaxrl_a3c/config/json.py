@@ -16,12 +16,12 @@ T = TypeVar("T")
 def to_json(config: Any) -> dict[str, Any]:
     """All settings of ``config`` by name, as JSON can hold them.
 
-    A part of another class than the default's, such as another optimizer, adds its class's name under its own. What
+    A part of another class than the default's, such as another optimizer, adds its class's title under its name. What
     JSON cannot hold, such as a flax module, becomes its type's name in angle brackets, which `from_json` refuses.
     """
     defaults = parts(type(config)())
-    found = {name: type(part).__name__ for name, part in parts(config).items()}
-    classes = {name: kind for name, kind in found.items() if kind != type(defaults.get(name)).__name__}
+    found = {name: title(part) for name, part in parts(config).items()}
+    classes = {name: kind for name, kind in found.items() if name not in defaults or kind != title(defaults[name])}
     return classes | {name: _to_plain(value) for name, value in flat(config).items()}
 
 
@@ -34,8 +34,8 @@ def from_json(kind: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         reject("config", values, f"the settings of {title(kind)} by name")
     config = kind()
-    for name in parts(config).keys() & values.keys():
-        config = replace(config, **{name: _class_of(config, name, values[name])()})
+    while wanted := [n for n, part in parts(config).items() if values.get(n, title(part)) != title(part)]:
+        config = replace(config, **{wanted[0]: _class_of(config, wanted[0], values[wanted[0]])()})
     settings = {name: _from_plain(name, value) for name, value in values.items() if name not in parts(config)}
     odd = sorted(settings.keys() ^ flat(config).keys())
     if odd:
@@ -45,7 +45,7 @@ def from_json(kind: type[T], values: Any) -> T:
 
 def _class_of(config: Any, part: str, name: str) -> Any:
     holder = next(one for one in (config, *parts(config).values()) if part in field_types(type(one)))
-    classes = {one.__name__: one for one in options(field_types(type(holder))[part]) if is_config_type(one)}
+    classes = {title(one): one for one in options(field_types(type(holder))[part]) if is_config_type(one)}
     if name not in classes:
         reject(part, name, f"one of {', '.join(classes)}")
     return classes[name]

@@ -1,243 +1,279 @@
 """Builds every on-policy `Algorithm` from an environment, a network, an objective and an update rule."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c import checks, envs, networks, updates
+from purejaxrl_a3c import envs, networks
 from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.types import Algorithm, Metrics
-from purejaxrl_a3c.updates import corrections, optimizers
+from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.origin import Origin, origin
+from purejaxrl_a3c.objectives import extrinsic
+from purejaxrl_a3c.types import (
+    Algorithm,
+    Bonus,
+    Carry,
+    ClockedRule,
+    Env,
+    Key,
+    Learner,
+    MakeBonus,
+    MakeObjective,
+    Metrics,
+    Network,
+    Objective,
+    Observation,
+    Outputs,
+    Params,
+    Scalars,
+    Trajectory,
+    UpdateRule,
+)
 
 
 class State(NamedTuple):
-    """Everything that a run carries from one iteration to the next. No key: see `make_train`."""
+    """Everything that a run carries from one iteration to the next. It holds no key: see `make_train`."""
 
-    learner: Any  # the update rule's; ``learner.params`` are the current parameters
-    position: rollout.Position  # every leaf [W, B, ...]
+    learner: Learner  # the update rule's; ``learner.params`` are the current parameters
+    actor_state: rollout.ActorState  # every leaf [W, B, ...]
     iteration: jax.Array  # int32 []: iterations done
-    bonus: Any = ()  # the `Bonus`'s
+    bonus: Any  # the state of the `Bonus`; () without one
+    origin: Origin  # the settings that it belongs to; no array
 
 
-class Grid(NamedTuple):
-    """The environments of a run, ``B`` for each of ``W`` workers, and what of them is on this device."""
+class Parts(NamedTuple):
+    """The parts of an on-policy algorithm."""
 
-    workers: int  # W
-    envs: int  # B
-    axis_name: Any = None  # of the devices, if any
-    shared_out: str = "num_envs"  # the field that devices share out: num_workers, or else every worker's environments
-
-    @property
-    def workers_here(self):
-        """Workers on this device."""
-        by_worker = self.shared_out == "num_workers"
-        return collectives.part(self.shared_out, self.workers, self.axis_name) if by_worker else self.workers
-
-    @property
-    def envs_here(self):
-        """Environments of each worker on this device."""
-        by_worker = self.shared_out == "num_workers"
-        return self.envs if by_worker else collectives.part(self.shared_out, self.envs, self.axis_name)
-
-    def own_workers(self):
-        """Numbers of the workers here, int32 ``[W]``."""
-        first = collectives.index(self.axis_name) * self.workers_here if self.shared_out == "num_workers" else 0
-        return first + jnp.arange(self.workers_here)
-
-    def numbers(self, workers):
-        """Numbers of the environments here of these workers: int32 ``[L]`` to ``[L, B]``."""
-        first = 0 if self.shared_out == "num_workers" else collectives.index(self.axis_name) * self.envs_here
-        return workers[:, None] * self.envs + (first + jnp.arange(self.envs_here))[None]
+    env: Env
+    network: Network
+    objective: Objective
+    rule: UpdateRule | ClockedRule
+    layout: EnvLayout
+    bonus: Bonus | None
+    origin: Origin
 
 
-CHOICES = networks.CHOICES | updates.CHOICES | {"correction": tuple(corrections.CORRECTIONS)}
-"""What the fields of a config that name something accept."""
+class Iteration(NamedTuple):
+    """What an iteration of acting and learning leaves."""
+
+    learner: Learner
+    actor_state: rollout.ActorState
+    bonus: Any
+    reported: Scalars  # named vectors, an entry a push
+    sums: Scalars  # see `episode_sums`
 
 
-def build(
-    config,
-    make_objective,
-    make_rule,
+def on_policy(
+    env: envs.Config,
+    network: networks.Config,
+    gamma: float | jax.Array,
+    layout: EnvLayout,
+    make_objective: MakeObjective,
+    rule: UpdateRule | ClockedRule,
     *,
-    num_workers,
-    envs_per_worker,
-    updates_per_iteration=1,
-    weights_per_worker=False,
-    shared_out=None,
-    make_optimizer=optimizers.shared_rmsprop,
-    make_bonus=None,
-    axis_name=None,
-):
-    """The algorithm that a config describes.
-
-    Args:
-        config: the ``Config`` of an algorithm.
-        make_objective: (network, config[, make_credit]) -> `Objective`.
-        make_rule: (optax transformation) -> `UpdateRule`.
-        num_workers: ``W``, of all devices.
-        envs_per_worker: ``B``, of all devices.
-        updates_per_iteration: how often the learning rate's schedule advances in an iteration.
-        weights_per_worker: whether every worker acts with parameters of its own.
-        shared_out: the config's field that devices share out; None: ``num_workers`` if those have parameters of their
-            own, otherwise ``num_envs``.
-        make_optimizer: (config, num_updates) -> optax transformation.
-        make_bonus: (config, env, axis_name) -> `Bonus`; None: the environment's rewards alone.
-        axis_name: of the devices, or None.
-
-    Returns:
-        An `Algorithm`. With ``axis_name`` this and its functions must be called where that name is bound.
-
-    Raises:
-        InputError: naming the field, its value and what is accepted.
-    """
-    checks.check_fields(config, CHOICES)
-    shared_out = shared_out or ("num_workers" if weights_per_worker else "num_envs")
-    grid = Grid(num_workers, envs_per_worker, axis_name, shared_out)
-    iterations = checks.count_iterations(config.total_frames, num_workers * envs_per_worker * config.rollout_length)
-    env = envs.make(config)
-    bonus = make_bonus(config, env, axis_name) if make_bonus else None
-    num_values = 2 if bonus else 1
-    network = networks.make(config, env, weights_per_worker=weights_per_worker, num_values=num_values)
-    optimizer = make_optimizer(config, num_updates=iterations * updates_per_iteration)
-    objective = make_objective(network, config, bonus.make_credit) if bonus else make_objective(network, config)
-    return actor_critic(env, network, objective, make_rule(optimizer), grid, config.rollout_length, bonus)
-
-
-def actor_critic(env, network, objective, rule, grid, rollout_length, bonus=None):
+    weights_per_worker: bool = False,
+    make_bonus: MakeBonus | None = None,
+) -> Algorithm:
     """The algorithm that alternates rollouts of ``T`` steps in ``W * B`` environments with updates.
 
     Args:
-        env: the `Env`.
-        network: the `Network`.
-        objective: the `Objective`.
-        rule: the `UpdateRule`; its ``actor`` must return parameters for the workers of this device.
-        grid: the `Grid`.
-        rollout_length: ``T``, environment steps.
-        bonus: a `Bonus` or None.
+        env: the environment's settings.
+        network: the network's settings.
+        gamma: discount factor of the environment's rewards.
+        layout: the environments of the run; with an ``axis_name``, this and the functions of the result must be called
+            where that name is bound.
+        make_objective: makes the objective for the network.
+        rule: how the objective's gradients are applied.
+        weights_per_worker: whether every worker acts with parameters of its own, which only matters to the speed of
+            convolutions.
+        make_bonus: makes an intrinsic reward; None: the environment's rewards alone.
 
     Returns:
         An `Algorithm`, whose state is a `State`.
 
     Raises:
-        InputError: for a bonus on a clock, where workers of one iteration act after others have learned.
+        InputError: naming the setting, its value and what is accepted.
     """
-    if bonus and rule.next_turn is not None:
-        checks.reject("schedule", "clock", "random or round_robin, with a bonus")
-    frames_per_step = grid.workers * grid.envs * rollout_length
-    iterate = one_update if rule.next_turn is None else in_turns
+    made_env = envs.make(env, gamma)
+    bonus = make_bonus(network, made_env, layout.axis_name) if make_bonus else None
+    if bonus and isinstance(rule, ClockedRule):
+        # The bonus of a rollout is computed once an iteration, but on the clock workers act after others have learned.
+        reject("schedule", "clock", "random or round_robin, with a bonus")
+    made = networks.make(network, made_env, weights_per_worker=weights_per_worker, num_values=2 if bonus else 1)
+    estimator = bonus.estimator(made, gamma) if bonus else extrinsic(made, gamma)
+    objective = make_objective(made, estimator=estimator)
+    return algorithm(Parts(made_env, made, objective, rule, layout, bonus, origin(env, network)))
 
-    def init(key):
-        key_network, key_env = jax.random.split(key)
-        keys = randomness.keys_at(key_env, grid.numbers(grid.own_workers()))
-        position = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
-        learner = rule.init(jax.random.fold_in(key, 2), network.init(key_network))
-        explorer = () if bonus is None else warm_up(jax.random.fold_in(key, 3), learner, position)
-        return State(learner, position, jnp.int32(0), explorer)
 
-    def warm_up(key, learner, position):
-        """The bonus's state after some rollouts of the untrained policy, from which the run itself does not go on."""
+def algorithm(parts: Parts) -> Algorithm:
+    """The `Algorithm` of these parts, as of `on_policy`."""
+    env, network, _, rule, layout, bonus, _ = parts
 
-        def observe(i, loop):
-            position, state = loop
-            key_act, params = jax.random.fold_in(key, i), rule.actor(learner)
-            position, trajectories = collect(key_act, params, position, grid.own_workers())
-            return position, bonus.observe(state, trajectories)
-
-        started = position, bonus.init(key, (grid.workers_here, grid.envs_here))
-        return jax.lax.fori_loop(0, bonus.warm_up, observe, started)[1]
-
-    def collect(key, params, position, lanes):
-        """Trajectories ``[L, B, T]``; ``lanes`` are the numbers by which random numbers are drawn."""
-        index = randomness.components(grid.numbers(lanes), rollout_length)
-        noise, keys = rollout.draw(network, key, index)
-
-        def act(params, position, noise, keys):
-            return rollout.unroll(env, network, params, position, noise, keys)
-
-        return jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(params, position, noise, keys)
-
-    def step(key, state):
-        learner, position, explorer, reported, sums = iterate(key, rule, objective, collect, grid, bonus, state)
-        # Only now: acting and learning must see the observations of a block through the same statistics.
-        position = position._replace(env=env.refresh(position.env, grid.axis_name))
+    def step(key: Key, state: State) -> tuple[State, Metrics]:
+        done = in_batches(key, parts, rule, state) if isinstance(rule, ClockedRule) else at_once(key, parts, rule, state)
+        # Only now: acting and learning must see the observations of a rollout through the same statistics.
+        states = env.refresh(done.actor_state.env, layout.axis_name)
         iteration = state.iteration + 1
-        sums = collectives.total(sums, grid.axis_name)
-        staleness = reported.pop("staleness")
-        metrics = Metrics(
-            frames=iteration * frames_per_step,
-            episode_return=sums["returns"] / sums["episodes"],  # 0 / 0 is NaN
-            episode_length=sums["lengths"] / sums["episodes"],
-            episodes=sums["episodes"],
-            staleness_mean=staleness.mean(),
-            staleness_max=staleness.max(),
-            virtual_time=reported.pop("virtual_time", iteration.astype(jnp.float32)).max(),
-            **{name: values.mean() for name, values in reported.items()},
-        )
-        return State(learner, position, iteration, explorer), metrics
+        metrics = make_metrics(layout, iteration, done)
+        actor_state = done.actor_state._replace(env=states)
+        return State(done.learner, actor_state, iteration, done.bonus, parts.origin), metrics
 
-    def policy(state):
+    def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
         return lambda carry, obs, first: network.step(state.learner.params, carry, obs, first)
 
-    def test_env(state):
-        return env.freeze(jax.tree.map(lambda x: x[0, 0], state.position.env))
+    def eval_env(state: State) -> Env:
+        assert env.freeze is not None
+        return env.freeze(jax.tree.map(lambda x: x[0, 0], state.actor_state.env))
 
-    return Algorithm(init, step, policy, test_env, env, network, frames_per_step)
+    def split(state: State) -> Any:
+        axis = layout.split_axis
+        axes: dict[str, Any] = {
+            "learner": rule.split(state.learner),
+            "actor_state": jax.tree.map(lambda _: axis, state.actor_state),
+            "iteration": -1,
+            "bonus": bonus.split(state.bonus, axis) if bonus else (),
+        }
+        return state._replace(**axes)
+
+    return Algorithm(
+        init=lambda key: init(key, parts),
+        step=step,
+        policy=policy,
+        eval_env=eval_env,
+        split=split,
+        env=env,
+        network=network,
+        frames_per_step=layout.frames,
+        iterations=layout.iterations,
+    )
 
 
-def one_update(key, rule, objective, collect, grid, bonus, state):
-    """An iteration in which all workers act and one update follows.
+def init(key: Key, parts: Parts) -> State:
+    """The `State` at the start of a run."""
+    env, network, _, rule, layout, bonus, _ = parts
+    key_network, key_env = jax.random.split(key)
+    keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
+    actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
+    learner = rule.init(jax.random.fold_in(key, 2), network.init(key_network))
+    started: Any = ()
+    if bonus is not None:
+        assert isinstance(rule, UpdateRule)
+        started = warm_up(jax.random.fold_in(key, 3), parts, rule.actor(learner), bonus, actor_state)
+    return State(learner, actor_state, jnp.int32(0), started, parts.origin)
+
+
+def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: rollout.ActorState) -> Any:
+    """The bonus's state after some rollouts of the untrained policy. The run itself does not continue from these."""
+    layout = parts.layout
+
+    def observe(i: jax.Array, loop: tuple[rollout.ActorState, Any]) -> tuple[rollout.ActorState, Any]:
+        actor_state, state = loop
+        actor_state, rows = collect(jax.random.fold_in(key, i), parts, params, actor_state, layout.own_workers())
+        return actor_state, bonus.observe(state, rows)
+
+    started = actor_state, bonus.init(key, (layout.workers_here, layout.envs_here))
+    return jax.lax.fori_loop(0, bonus.warm_up, observe, started)[1]
+
+
+def collect(
+    key: Key, parts: Parts, params: Params, actor_state: rollout.ActorState, numbers: jax.Array
+) -> tuple[rollout.ActorState, Trajectory]:
+    """Rollouts of ``L`` workers.
+
+    Args:
+        key: consumed.
+        parts: of the algorithm.
+        params: the parameters of each worker, leaves ``[L, ...]``.
+        actor_state: leaves ``[L, B, ...]``.
+        numbers: int32 ``[L]``, by which each worker's random numbers are drawn.
 
     Returns:
-        ``(learner, position, explorer, reported, sums)``: see `UpdateRule`, `Bonus` and `episode_sums`.
+        ``(actor_state, trajectories [L, B, T])``.
     """
+    index = randomness.components(parts.layout.numbers(numbers), parts.layout.rollout_length)
+    noise, keys = rollout.draw(parts.network, key, index)
+
+    def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key) -> Any:
+        return rollout.unroll(parts.env, parts.network, params, actor_state, noise, keys)
+
+    return jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(params, actor_state, noise, keys)
+
+
+def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
+    """An iteration in which all workers act and one update follows."""
+    layout, bonus = parts.layout, parts.bonus
     key_act, key_update = jax.random.split(key)
-    learner, explorer = state.learner, state.bonus
-    position, trajectories = collect(key_act, rule.actor(learner), state.position, grid.own_workers())
+    params = rule.actor(state.learner)
+    actor_state, trajectories = collect(key_act, parts, params, state.actor_state, layout.own_workers())
+    bonus_state = state.bonus
     if bonus is not None:
-        explorer, trajectories = bonus.update(jax.random.fold_in(key, 2), explorer, trajectories)
-    learner, reported = rule.update(key_update, learner, objective, trajectories)
-    return learner, position, explorer, reported, episode_sums(trajectories, 1)
+        bonus_state, trajectories = bonus.update(jax.random.fold_in(key, 2), bonus_state, trajectories)
+    learner, reported = rule.update(key_update, state.learner, parts.objective, trajectories)
+    return Iteration(learner, actor_state, bonus_state, reported, episode_sums(trajectories))
 
 
-def in_turns(key, rule, objective, collect, grid, bonus, state):
-    """An iteration of as many turns as it takes until ``W`` pushes are made. Returns what `one_update` does."""
-    del bonus  # there is none
+def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Iteration:
+    """An iteration of as many batches of pushes as it takes until ``W`` pushes are made."""
+    workers = parts.layout.workers
 
-    def take_turn(learner, position, done):
-        key_turn, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
-        learner, lanes = rule.next_turn(key_turn, learner, grid.workers - done)
-        acting = jax.tree.map(lambda x: x[lanes.workers], position)
-        acting, trajectories = collect(key_act, rule.actor(learner, lanes), acting, lanes.number)
-        learner, reported = rule.update(key_update, learner, objective, trajectories, lanes)
-        # The rest has acted in vain: as if it had not, it will do so again with the same parameters.
-        workers = jnp.where(lanes.active, lanes.workers, grid.workers)
-        position = jax.tree.map(lambda x, new: x.at[workers].set(new, mode="drop"), position, acting)
-        sums = episode_sums(trajectories, lanes.active[:, None, None])
-        return learner, position, lanes.turn.active, reported, sums
+    def take_batch(learner: Learner, actor_state: rollout.ActorState, done: jax.Array) -> tuple[Any, ...]:
+        key_batch, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
+        learner, batch = rule.next_batch(key_batch, learner, workers - done)
+        acting = jax.tree.map(lambda x: x[batch.workers], actor_state)
+        acting, trajectories = collect(key_act, parts, rule.actor(learner, batch), acting, batch.number)
+        learner, reported = rule.update(key_update, learner, parts.objective, trajectories, batch)
+        # Rollouts of workers that do not push in this batch are discarded; they are redone from the same snapshot.
+        places = jnp.where(batch.active, batch.workers, workers)
+        actor_state = jax.tree.map(lambda x, new: x.at[places].set(new, mode="drop"), actor_state, acting)
+        return learner, actor_state, batch.pushed, reported, episode_sums(trajectories, batch.active[:, None, None])
 
-    def body(loop):
-        learner, position, done, room, sums = loop
-        learner, position, active, reported, more = take_turn(learner, position, done)
-        at = jnp.where(active, done + jnp.arange(active.size), grid.workers)
-        room = jax.tree.map(lambda room, x: room.at[at].set(x, mode="drop"), room, reported)
-        return learner, position, done + active.sum(), room, jax.tree.map(jnp.add, sums, more)
+    def body(loop: tuple[Any, ...]) -> tuple[Any, ...]:
+        learner, actor_state, done, metrics_buffer, sums = loop
+        learner, actor_state, pushed, reported, more = take_batch(learner, actor_state, done)
+        at = jnp.where(pushed, done + jnp.arange(pushed.size, dtype=jnp.int32), workers)
+        metrics_buffer = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), metrics_buffer, reported)
+        done = done + pushed.sum(dtype=jnp.int32)
+        return learner, actor_state, done, metrics_buffer, jax.tree.map(jnp.add, sums, more)
 
-    learner, position = state.learner, state.position
-    *_, reported, sums = jax.eval_shape(take_turn, learner, position, jnp.int32(0))
-    room = jax.tree.map(lambda x: jnp.zeros(grid.workers, x.dtype), reported)
+    *_, reported, sums = jax.eval_shape(take_batch, state.learner, state.actor_state, jnp.int32(0))
+    metrics_buffer = jax.tree.map(lambda x: jnp.zeros(workers, x.dtype), reported)
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-    loop = learner, position, jnp.int32(0), room, sums
-    learner, position, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < grid.workers, body, loop)
-    return learner, position, state.bonus, reported, sums
+    loop = state.learner, state.actor_state, jnp.int32(0), metrics_buffer, sums
+    learner, actor_state, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < workers, body, loop)
+    return Iteration(learner, actor_state, state.bonus, reported, sums)
 
 
-def episode_sums(trajectories, counts):
-    """Sums of the returns and lengths of the episodes that ended in ``trajectories``, where ``counts`` is true."""
-    last = (trajectories.terminated | trajectories.truncated) & (counts > 0)
+def episode_sums(trajectories: Trajectory, counts: jax.Array | bool = True) -> Scalars:
+    """Sums over the whole episodes that ended in ``trajectories [L, B, T]``, where ``counts`` is true."""
+    # An episode that `auto_reset` cut short to put environments out of phase has length 0: it is not a whole one.
+    ended = (trajectories.terminated | trajectories.truncated) & (trajectories.episode_length > 0) & counts
     return {
-        "returns": (trajectories.episode_return * last).sum(),
-        "lengths": (trajectories.episode_length * last).sum(),
-        "episodes": last.sum(),
+        "returns": jnp.where(ended, trajectories.episode_return, 0).sum(),
+        "lengths": jnp.where(ended, trajectories.episode_length, 0).sum(dtype=jnp.float32),
+        "episodes": ended.sum(dtype=jnp.int32),
     }
+
+
+def make_metrics(layout: EnvLayout, iteration: jax.Array, done: Iteration) -> Metrics:
+    """The `Metrics` of an iteration: means over its pushes, and sums over its episodes on all devices."""
+    sums = collectives.total(done.sums, layout.axis_name)
+    reported = dict(done.reported)
+    staleness = reported.pop("staleness")
+    losses = {name: values.astype(jnp.float32).mean() for name, values in reported.items()}
+    losses |= {
+        "staleness_mean": staleness.astype(jnp.float32).mean(),
+        "staleness_max": staleness.max(),
+        "virtual_time": reported.get("virtual_time", iteration.astype(jnp.float32)).max(),
+    }
+    countable = layout.iterations * layout.frames < 2**31
+    return Metrics(
+        frames=iteration * layout.frames if countable else iteration.astype(jnp.float32) * layout.frames,
+        episodes=sums["episodes"],
+        return_sum=sums["returns"],
+        length_sum=sums["lengths"],
+        losses=losses,
+    )

@@ -1,65 +1,69 @@
 """Acting: one environment under one set of parameters; ``vmap`` adds environments and workers."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import randomness
-from purejaxrl_a3c.types import Carry, Observation, Trajectory
+from purejaxrl_a3c.types import Carry, Env, EnvState, Key, Network, Noise, Observation, Params, Trajectory
 
 
-class Position(NamedTuple):
-    """Where an environment stands between two steps."""
+class ActorState(NamedTuple):
+    """One environment between two steps, and the network's memory of it."""
 
-    env: Any
+    env: EnvState
     obs: Observation
     first: jax.Array  # bool []: obs starts an episode
     carry: Carry
 
 
-def start(env, network, key):
-    """The `Position` at the start of a fresh episode."""
+def start(env: Env, network: Network, key: Key) -> ActorState:
+    """The `ActorState` at the start of a fresh episode."""
     state, obs = env.reset(key)
-    return Position(state, obs, jnp.bool_(True), network.carry())
+    return ActorState(state, obs, jnp.bool_(True), network.carry())
 
 
-def draw(network, key, index):
-    """All randomness of some steps: ``(noise, keys)``, leaves ``[..., *]``, for `unroll`.
+def draw(network: Network, key: Key, index: jax.Array) -> tuple[Noise, Key]:
+    """All random numbers of some steps, drawn at once.
 
     Args:
         network: the `Network`.
         key: consumed.
         index: int32 ``[...]``, the steps' numbers among all that share ``key``, from 0; see `randomness`.
+
+    Returns:
+        ``(noise, keys)`` for `unroll`, leaves ``[..., *]`` and ``[..., 2]``.
     """
     noise = network.noise(jax.random.fold_in(key, 0), index)
     return noise, randomness.keys_at(key, 1 + randomness.components(index, 2))
 
 
-def unroll(env, network, params, position, noise, keys):
+def unroll(
+    env: Env, network: Network, params: Params, actor_state: ActorState, noise: Noise, keys: Key
+) -> tuple[ActorState, Trajectory]:
     """Act for ``T`` steps with actions sampled from the policy.
 
-    Only what the caller uses of the network's outputs is computed: acting costs no value network, where that
-    is a separate one.
+    Only the outputs that the caller uses are computed: acting costs no value network, where that is a separate one.
 
     Args:
         env: the `Env`, which resets itself.
         network: the `Network`.
         params: its parameters.
-        position: where to start.
+        actor_state: where to start.
         noise: from `draw`, leaves ``[T, ...]``.
         keys: from `draw`, ``[T, 2]``.
 
     Returns:
-        ``(position, trajectory [T])``: where the environment stands then, and what happened.
+        ``(actor_state, trajectory [T])``: the environment after these steps, and the steps.
     """
 
-    def tick(position, random):
+    def tick(actor_state: ActorState, random: tuple[Noise, Key]) -> tuple[ActorState, Trajectory]:
         noise, keys = random
-        state, obs, first, carry = position
+        state, obs, first, carry = actor_state
         next_carry, outputs = network.step(params, carry, obs, first)
         action = outputs.policy.sample(noise)
-        next_state, timestep = env.step(keys, state, outputs.policy.executed(action))
+        next_state, timestep = env.step(keys, state, outputs.policy.to_env_action(action))
         row = Trajectory(
             obs=obs,
             first=first,
@@ -75,7 +79,7 @@ def unroll(env, network, params, position, noise, keys):
             episode_length=timestep.episode_length,
         )
         last = timestep.terminated | timestep.truncated
-        return Position(next_state, timestep.obs, last, next_carry), row
+        return ActorState(next_state, timestep.obs, last, next_carry), row
 
-    end, rows = jax.lax.scan(tick, position, (noise, keys))
-    return end, rows._replace(carry=position.carry, end_obs=end.obs)
+    end, rows = jax.lax.scan(tick, actor_state, (noise, keys))
+    return end, rows._replace(carry=actor_state.carry, end_obs=end.obs)

@@ -1,96 +1,137 @@
 """Evaluation over whole episodes."""
 
-import dataclasses
+import functools
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from purejaxrl_a3c import checks, envs
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.config import check, is_concrete, with_array_floats
 from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
+from purejaxrl_a3c.types import Algorithm, Key, Noise, State, TimeStep
 
 
-def evaluate(config, state, key, episodes=128, deterministic=False):
+def evaluate(
+    config: AlgorithmConfig,
+    state: State | Result,
+    key: Key,
+    episodes: int = 128,
+    deterministic: bool = False,
+    max_steps: int = 200_000,
+) -> jax.Array:
     """Undiscounted returns of whole episodes under the policy of ``state``.
 
-    Every episode starts afresh in an environment of its own and is counted once, when it ends, so that short
-    episodes do not crowd out long ones. Returns are of the environment's own rewards, whatever wrappers made of them;
-    statistics that normalise observations stay as the training left them. It can be ``vmap``ped over ``state`` and
-    ``key``, and over what is traced in ``config``.
+    Every episode starts afresh in an environment of its own and is counted once, when it ends, so short episodes are
+    not counted more often than long ones. Returns are of the environment's own rewards, before any wrapper changed
+    them. Statistics that normalise observations stay as they were at the end of training. The function can be mapped
+    over ``state`` and ``key``, and over arrays in ``config``.
 
     Args:
-        config: the ``Config`` that ``state`` was trained with.
-        state: ``Result.state``.
+        config: the ``Config`` that ``state`` was trained with. Its environment may differ in parameters and time limit.
+        state: a `Result`, or its ``state``.
         key: consumed.
         episodes: ``N``, an int >= 1.
-        deterministic: take the distribution's ``mode`` instead of a sample.
+        deterministic: take the most probable action instead of a sampled one.
+        max_steps: steps of an episode after which the evaluation gives up; a deterministic policy may never end one.
 
     Returns:
-        float32 ``[N]``.
+        float32 ``[N]``. NaN if a parameter of the policy is not finite and, where the function is traced, for an
+        episode that did not end.
 
     Raises:
-        InputError: if ``episodes`` is not an int of at least 1.
+        InputError: if ``state`` is not one of ``config``, or an episode has not ended after ``max_steps``.
     """
-    checks.check_count("episodes", episodes)
-    config = _without_learning(config)
-    # A config with arrays in it is no key of a cache: then the caller's `jit`, if any, is the only one.
-    run = _evaluate if _has_arrays(config) else _evaluate_cached
-    return run(config, state, key, episodes, deterministic)
+    check_count("episodes", episodes)
+    check_count("max_steps", max_steps)
+    check(config)
+    state = state.state if isinstance(state, Result) else state
+    found = _evaluate(with_array_floats(config), state, randomness.as_key(key), episodes, deterministic, max_steps)
+    if is_concrete(found.ended) and not np.all(found.ended):
+        unfinished = f"{int(np.sum(~np.asarray(found.ended)))} of {episodes} episodes"
+        accepted = f"set, or max_steps larger: {unfinished} had not ended after {max_steps:,} steps"
+        reject("time_limit", config.env.wrappers.time_limit if hasattr(config, "env") else None, accepted)
+    return found.returns
 
 
-def _evaluate(config, state, key, episodes, deterministic):
-    returns, _ = run_episodes(config.build(), state, key, episodes, deterministic)
-    return returns
+class Episodes(NamedTuple):
+    """Episodes that were played to their end."""
+
+    returns: jax.Array  # float32 [N]; NaN where the episode did not end
+    lengths: jax.Array  # int32 [N], frames
+    ended: jax.Array  # bool [N]
 
 
-_evaluate_cached = jax.jit(_evaluate, static_argnames=("config", "episodes", "deterministic"))
+@functools.partial(jax.jit, static_argnames=("episodes", "deterministic", "max_steps"))
+def _evaluate(config: Any, state: State, key: Key, episodes: int, deterministic: bool, max_steps: int) -> Episodes:
+    algorithm = build(config)
+    check_state(algorithm, state)
+    found = run_episodes(algorithm, state, key, episodes, deterministic, max_steps)
+    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)]).all()
+    return found._replace(returns=jnp.where(finite, found.returns, jnp.nan))
 
 
-def run_episodes(algorithm, state, key, episodes, deterministic):
-    """Returns, float32 ``[N]``, and lengths in frames, int32 ``[N]``, of one episode in each of ``N`` environments."""
-    env, network, policy = algorithm.test_env(state), algorithm.network, algorithm.policy(state)
+def run_episodes(
+    algorithm: Algorithm, state: State, key: Key, episodes: int, deterministic: bool, max_steps: int = 200_000
+) -> Episodes:
+    """One episode in each of ``N`` environments; arguments as of `evaluate`."""
+    env, network, policy = algorithm.eval_env(state), algorithm.network, algorithm.policy(state)
     key_start, key_run = jax.random.split(key)
 
-    def act(position, noise, keys):
-        carry, outputs = policy(position.carry, position.obs, position.first)
+    def act(actor_state: rollout.ActorState, noise: Noise, keys: Key) -> tuple[rollout.ActorState, TimeStep]:
+        carry, outputs = policy(actor_state.carry, actor_state.obs, actor_state.first)
         action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
-        env_state, timestep = env.step(keys, position.env, outputs.policy.executed(action))
+        env_state, timestep = env.step(keys, actor_state.env, outputs.policy.to_env_action(action))
         last = timestep.terminated | timestep.truncated
-        return rollout.Position(env_state, timestep.obs, last, carry), timestep
+        return rollout.ActorState(env_state, timestep.obs, last, carry), timestep
 
-    def tick(loop):
-        time, position, running, returns, lengths = loop
-        noise, keys = rollout.draw(network, jax.random.fold_in(key_run, time), jnp.arange(episodes))
-        position, timestep = jax.vmap(act)(position, noise, keys)
+    def tick(loop: Any) -> Any:
+        time, actor_state, running, returns, lengths = loop
+        index = jnp.arange(episodes, dtype=jnp.int32)
+        noise, keys = rollout.draw(network, jax.random.fold_in(key_run, time), index)
+        actor_state, timestep = jax.vmap(act)(actor_state, noise, keys)
         returns = jnp.where(running, timestep.episode_return, returns)
         lengths = jnp.where(running, timestep.episode_length, lengths)
-        return time + 1, position, running & ~position.first, returns, lengths
+        return time + 1, actor_state, running & ~actor_state.first, returns, lengths
 
-    position = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_start, episodes))
-    loop = (
-        jnp.int32(0),
-        position,
-        jnp.ones(episodes, bool),
-        jnp.zeros(episodes),
-        jnp.zeros(episodes, jnp.int32),
-    )
-    _, _, _, returns, lengths = jax.lax.while_loop(lambda loop: loop[2].any(), tick, loop)
-    return returns, lengths
+    actor_state = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_start, episodes))
+    returns, lengths = jnp.zeros(episodes, jnp.float32), jnp.zeros(episodes, jnp.int32)
+    loop = jnp.int32(0), actor_state, jnp.ones(episodes, bool), returns, lengths
+    loop = jax.lax.while_loop(lambda loop: loop[2].any() & (loop[0] < max_steps), tick, loop)
+    _, _, running, returns, lengths = loop
+    return Episodes(jnp.where(running, jnp.nan, returns), lengths, ~running)
 
 
-def _without_learning(config):
-    """The config without what matters to learning only, which may be arrays: one program serves all."""
-    changes = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type in (float, tuple[float, ...]):
-            changes[field.name] = field.default
-        elif dataclasses.is_dataclass(value) and not isinstance(value, envs.Wrappers | nn.Module):
-            changes[field.name] = _without_learning(value)
-    return dataclasses.replace(config, **changes)
+def check_state(algorithm: Algorithm, state: Any) -> None:
+    """Check that ``state`` is one of ``algorithm``, by the settings that it was made with and its arrays' shapes.
+
+    Raises:
+        InputError: naming the first setting or array that differs.
+    """
+    expected = jax.eval_shape(algorithm.init, jax.random.key(0))
+    if type(state) is not type(expected):
+        reject("state", type(state).__name__, "a Result of this config, or its state")
+    for name, (here, there) in expected.origin.differences(state.origin).items():
+        reject(name, here, f"{there!r}, with which the state was trained")
+    for part in ("learner.params", "actor_state.env"):
+        _check_shapes(part, _part(expected, part), _part(state, part))
 
 
-def _has_arrays(config):
-    values = (config if isinstance(config, dict) else vars(config)).values()
-    nested = [value for value in values if isinstance(value, dict) or dataclasses.is_dataclass(value)]
-    return any(isinstance(value, jax.Array) for value in values) or any(map(_has_arrays, nested))
+def _part(state: Any, path: str) -> Any:
+    return functools.reduce(getattr, path.split("."), state)
+
+
+def _check_shapes(part: str, expected: Any, found: Any) -> None:
+    wanted, given = (jax.tree_util.tree_leaves_with_path(tree) for tree in (expected, found))
+    if [path for path, _ in wanted] != [path for path, _ in given]:
+        reject("state", part, "as this config makes it; it has other arrays")
+    shapes = [(x.shape, np.shape(y)) for (_, x), (_, y) in zip(wanted, given, strict=True)]
+    if shapes and all(len(y) == len(x) + 1 and y[1:] == x for x, y in shapes):
+        reject("state", f"a batch of {shapes[0][1][0]} states", "a single one; to evaluate several, vmap over them")
+    for (path, _), (want, have) in zip(wanted, shapes, strict=True):
+        if want != have:
+            name = part + jax.tree_util.keystr(path)
+            reject("state", f"{name} of shape {have}", f"of shape {want}, as this config makes it")

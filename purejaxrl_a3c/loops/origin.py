@@ -1,0 +1,31 @@
+"""Which settings a state belongs to, so that it is not read with others by mistake."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from purejaxrl_a3c import envs, networks
+from purejaxrl_a3c.config import field_types, is_float
+
+_SHOWN = ("observe", "flatten", "frame_stack", "normalize_observations")  # wrappers that change observations
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Settings by name that the policy of a state depends on. It is part of the structure of the state's tree."""
+
+    settings: tuple[tuple[str, Any], ...]
+
+    def differences(self, other: "Origin") -> dict[str, tuple[Any, Any]]:
+        """Settings that differ, each with the value here and there."""
+        here, there = dict(self.settings), dict(other.settings)
+        return {name: (value, there.get(name)) for name, value in here.items() if value != there.get(name)}
+
+
+def origin(env: envs.Config, network: networks.Config) -> Origin:
+    """The `Origin` of states with these settings. Floats, which may be traced, are not part of it."""
+    static = [name for name, annotation in field_types(type(network)).items() if not is_float(annotation)]
+    settings = {"env_id": env.env_id} | {name: getattr(env.wrappers, name) for name in _SHOWN}
+    return Origin(tuple((settings | {name: getattr(network, name) for name in static}).items()))

@@ -1,0 +1,22 @@
+"""The algorithms of the command line, by name."""
+
+from typing import Any
+
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
+
+ALGORITHMS: dict[str, Any] = {
+    "a3c": a3c.Config(),
+    "a2c": a2c.Config(),
+    "averaging": averaging.Config(),
+    "reinforce": reinforce.Config(),
+    "ppo": ppo.Config(),
+    "impala": impala.Config(),
+    "rnd": rnd.Config(),
+}
+"""Name of an algorithm to its default settings."""
+ALGORITHMS |= {
+    f"rnd-{name}": rnd.Config(agent=config)
+    for name, config in ALGORITHMS.items()
+    if name not in ("rnd", "ppo")  # whose bonus is for ppo
+}
+DEFAULT = "a3c"

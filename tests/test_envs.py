@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -8,13 +6,14 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train
+from purejaxrl_a3c.config import replace
 
 # MNISTBandit needs a data set that gymnax does not ship.
 BUILT_IN = [name for name in gymnax.registered_envs if not name.endswith("-probe") and "MNIST" not in name]
 
 
 def make(env_id):
-    return envs.make(a2c.Config(env_id=env_id))
+    return envs.make(envs.Config(env_id=env_id), gamma=0.99)
 
 
 def play(env, actions, seed=0):
@@ -98,7 +97,7 @@ def test_data_that_cannot_be_had_is_a_clear_error(monkeypatch):
 @pytest.mark.parametrize("env_id", BUILT_IN)
 def test_every_environment_trains_in_a_sweep_and_is_evaluated(env_id):
     """Traced only: building an environment inside a trace is what some constructors do not expect."""
-    config = a2c.Config(env_id=env_id, num_envs=2, rollout_length=2, hidden_sizes=(4,), total_frames=8)
+    config = replace(a2c.Config(), env_id=env_id, num_envs=2, rollout_length=2, hidden_sizes=(4,), total_frames=8)
     key = jax.random.key(0)
 
     def sweep(rates):

@@ -7,6 +7,7 @@ import pytest
 
 from purejaxrl_a3c import a2c, make_train
 from purejaxrl_a3c.backend.threefry import written_out
+from purejaxrl_a3c.config import replace
 
 DRAWS = {
     "uniform": lambda key: jax.random.uniform(key, (5,)),
@@ -46,11 +47,12 @@ def test_a_draw_is_computed_once():
 
 
 def test_a_run_draws_from_it_and_is_the_same(monkeypatch):
-    train = make_train(a2c.Config(num_envs=2, total_frames=100))
+    config = replace(a2c.Config(), num_envs=2, total_frames=100)
+    train = make_train(config)
     key = jax.random.key(0)
     text, result = compiled(train, key), jax.jit(train)(key)
-    monkeypatch.setattr("purejaxrl_a3c.threefry.written_out", lambda key: key)
-    train = make_train(a2c.Config(num_envs=2, total_frames=100))
+    monkeypatch.setattr("purejaxrl_a3c.backend.threefry.written_out", lambda key: key)
+    train = make_train(config)
     if jax.default_backend() == "cpu":
         assert compiled(train, key).count(" shift-left(") < text.count(" shift-left(")
     # Two programs, of which XLA may round one otherwise.

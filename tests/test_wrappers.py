@@ -1,7 +1,6 @@
 import functools
 import math
 from collections import deque
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +11,15 @@ import pytest
 import scipy.stats
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
-from purejaxrl_a3c.envs import spaces, wrappers
-from purejaxrl_a3c.loops.on_policy import Grid, actor_critic
+from purejaxrl_a3c.config import replace
+from purejaxrl_a3c.envs import normalize, spaces, wrappers
+from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.on_policy import Parts, algorithm
+from purejaxrl_a3c.loops.origin import origin
 from purejaxrl_a3c.types import Objective, UpdateRule
 
+GAMMA = 0.99
+ENV = envs.Config(env_id="Diary-probe")
 NOISE, TAG, TIME, ACTION = range(4)  # of an observation of the Diary probe
 
 
@@ -129,10 +133,8 @@ def test_a_repeated_action_adds_up_rewards_until_the_episode_ends():
 
 
 def test_a_time_limit_counts_the_frames_of_the_environment_not_the_repeated_actions():
-    config = a2c.Config(
-        env_id="Diary-probe", env_params={"length": 100}, wrappers=envs.Wrappers(time_limit=5, action_repeat=2)
-    )
-    _, timesteps = play(envs.make(config), some_actions(9))
+    config = replace(ENV, env_params={"length": 100}, time_limit=5, action_repeat=2)
+    _, timesteps = play(envs.make(config, GAMMA), some_actions(9))
     np.testing.assert_array_equal(timesteps.episode_length, [2, 4, 5] * 3)
     np.testing.assert_array_equal(timesteps.truncated, [False, False, True] * 3)
 
@@ -338,7 +340,7 @@ def far_from_zero(env):
 def normalized():
     """The same blocks as they are and normalised, and the statistics after the last one."""
     env = far_from_zero(wrappers.auto_reset(diary(length=5)))
-    states, shown = play_blocks(wrappers.normalize_observations(env), BLOCKS)
+    states, shown = play_blocks(normalize.normalize_observations(env), BLOCKS)
     return play_blocks(env, BLOCKS)[1], shown, jax.tree.map(np.asarray, states.statistics)
 
 
@@ -387,7 +389,7 @@ def test_every_copy_carries_the_moments_of_all(normalized):
 
 def test_in_evaluation_the_statistics_are_those_of_training_for_good():
     def wrapped(env):
-        return wrappers.scale_rewards(wrappers.normalize_observations(wrappers.auto_reset(env, stagger=3)), 0.9)
+        return normalize.scale_rewards(normalize.normalize_observations(wrappers.auto_reset(env, stagger=3)), 0.9)
 
     states, _ = play_blocks(wrapped(diary(offset=5.0, spread=3.0)), 3)
     state = jax.tree.map(lambda x: x[0, 0], states)
@@ -406,7 +408,7 @@ def test_in_evaluation_the_statistics_are_those_of_training_for_good():
 @pytest.mark.parametrize("gamma", [0.9, 0.0])
 def test_rewards_are_scaled_as_vec_normalize_does_with_the_deviation_of_the_last_refresh(gamma):
     env, (_, raw) = unwrapped()
-    states, (_, timesteps) = play_blocks(wrappers.scale_rewards(env, gamma), BLOCKS)
+    states, (_, timesteps) = play_blocks(normalize.scale_rewards(env, gamma), BLOCKS)
     assert_same(timesteps._replace(reward=()), raw._replace(reward=()))
     total, totals, deviation = np.zeros((W, B)), [], 1.0
     for i in range(BLOCKS):
@@ -428,14 +430,14 @@ def test_scaled_rewards_are_clipped():
         state, timestep = env.step(key, state, action)
         return state, timestep._replace(reward=timestep.reward + 1000.0)
 
-    _, (_, timesteps) = play_blocks(wrappers.scale_rewards(env._replace(step=step), 0.0), 2)
+    _, (_, timesteps) = play_blocks(normalize.scale_rewards(env._replace(step=step), 0.0), 2)
     np.testing.assert_array_equal(timesteps.reward[1], 10.0)
 
 
 def test_both_kinds_of_statistics_are_refreshed_whichever_lies_outside():
     env, (_, plain) = unwrapped()
-    _, (_, one) = play_blocks(wrappers.scale_rewards(wrappers.normalize_observations(env), 0.9), BLOCKS)
-    _, (_, other) = play_blocks(wrappers.normalize_observations(wrappers.scale_rewards(env, 0.9)), BLOCKS)
+    _, (_, one) = play_blocks(normalize.scale_rewards(normalize.normalize_observations(env), 0.9), BLOCKS)
+    _, (_, other) = play_blocks(normalize.normalize_observations(normalize.scale_rewards(env, 0.9)), BLOCKS)
     assert_same(one, other)
     np.testing.assert_array_equal(one.obs[0], plain.obs[0])
     assert (one.obs != plain.obs)[1:].all()
@@ -443,10 +445,6 @@ def test_both_kinds_of_statistics_are_refreshed_whichever_lies_outside():
 
 
 # Through a config
-
-CONFIG = a2c.Config(
-    env_id="Diary-probe", num_envs=3, rollout_length=T, total_frames=6 * T, hidden_sizes=(4,), shared_torso=True
-)
 
 BY_HAND: dict[str, Any] = {
     "time_limit": (3, lambda env: wrappers.auto_reset(wrappers.time_limit(env, 3))),
@@ -457,8 +455,8 @@ BY_HAND: dict[str, Any] = {
     "frame_stack": (2, lambda env: wrappers.auto_reset(wrappers.stack_frames(env, 2))),
     "clip_rewards": (0.5, lambda env: wrappers.auto_reset(wrappers.clip_rewards(env, 0.5))),
     "stagger_resets": (4, lambda env: wrappers.auto_reset(env, 4)),
-    "normalize_observations": (True, lambda env: wrappers.normalize_observations(wrappers.auto_reset(env))),
-    "scale_rewards": (True, lambda env: wrappers.scale_rewards(wrappers.auto_reset(env), CONFIG.gamma)),
+    "normalize_observations": (True, lambda env: normalize.normalize_observations(wrappers.auto_reset(env))),
+    "scale_rewards": (True, lambda env: normalize.scale_rewards(wrappers.auto_reset(env), GAMMA)),
 }
 
 
@@ -467,7 +465,7 @@ def test_every_field_of_the_wrappers_puts_its_own_around_the_environment(field):
     value, wrap = BY_HAND[field]
     env_id = "Catch-bsuite" if field == "flatten" else "Diary-probe"  # observations [10, 5], and [4]
     plain = wrappers.record_episodes(envs.make_episodic(env_id))
-    env = envs.make(replace(CONFIG, env_id=env_id, wrappers=envs.Wrappers(**{field: value})))
+    env = envs.make(replace(ENV, env_id=env_id, **{field: value}), GAMMA)
     expected = wrap(plain)
     assert env.observation_shape == expected.observation_shape
     assert program(env) == program(expected)
@@ -493,19 +491,19 @@ ALL = envs.Wrappers(
 
 
 def test_all_wrappers_at_once_are_put_on_in_the_order_of_the_fields():
-    env = envs.make(replace(CONFIG, env_params={"length": 11}, wrappers=ALL))
+    env = envs.make(replace(ENV, env_params={"length": 11}, wrappers=ALL), GAMMA)
     expected = wrappers.time_limit(diary(length=11), 9)
     expected = wrappers.repeat_action(wrappers.sticky_actions(expected, 0.5), 2)
     expected = wrappers.stack_frames(wrappers.flatten(wrappers.observe(expected, (TAG, TIME, ACTION))), 2)
     expected = wrappers.auto_reset(wrappers.clip_rewards(expected, 1.5), 3)
-    expected = wrappers.scale_rewards(wrappers.normalize_observations(expected), CONFIG.gamma)
+    expected = normalize.scale_rewards(normalize.normalize_observations(expected), GAMMA)
     assert env.observation_shape == expected.observation_shape == (6,)
     assert program(env) == program(expected)
 
 
 def test_episode_statistics_are_those_of_the_raw_environment_under_all_wrappers():
     """The same action all along: sticking to it changes nothing, so that every frame's reward is known."""
-    env = envs.make(replace(CONFIG, env_params={"length": 11}, wrappers=ALL))
+    env = envs.make(replace(ENV, env_params={"length": 11}, wrappers=ALL), GAMMA)
     action = 4
     obs, timesteps = play(env, np.full(40, action))
     assert np.abs(obs).max() <= 10
@@ -522,20 +520,21 @@ def test_episode_statistics_are_those_of_the_raw_environment_under_all_wrappers(
 
 
 def test_a_run_and_an_evaluation_with_all_wrappers_report_the_raw_environments_episodes():
-    config = replace(CONFIG, env_params={"length": 4}, wrappers=replace(ALL, observe=(TIME,)))
+    config = replace(a2c.Config(), num_envs=3, rollout_length=T, total_frames=6 * T, hidden_sizes=(4,))
+    config = replace(config, env=ENV, env_params={"length": 4}, wrappers=ALL, observe=(TIME,))
 
     @jax.jit
     def run(key):
         result = make_train(config)(key)
-        return result.metrics, result.state.position.env.statistics, evaluate(config, result.state, key, episodes=40)
+        return result.metrics, result.state.actor_state.env.statistics, evaluate(config, result.state, key, episodes=40)
 
     metrics, reward_statistics, returns = run(jax.random.key(0))
     assert metrics.episodes.sum() > 0
     assert (metrics.episode_length[metrics.episodes > 0] <= 4).all()
-    assert (reward_statistics.weight == config.total_frames).all()
+    assert (reward_statistics.weight == 6 * T).all()
     # Four frames of rewards that are multiples of 1/4, neither clipped nor scaled: 1.5 + the sum of four actions.
     np.testing.assert_array_equal(returns * 2 % 1, 0)
-    assert returns.max() > 4 * ALL.clip_rewards
+    assert returns.max() > 4 * 1.5  # the limit of clip_rewards
 
 
 class Seen(NamedTuple):
@@ -547,7 +546,7 @@ class Seen(NamedTuple):
 
 def watching():
     """An update rule that keeps what it is given to learn from, and learns nothing."""
-    names = "policy_loss value_loss entropy value_mean gradient_norm staleness staleness_within"
+    names = "gradient_norm staleness staleness_within"
 
     def update(key, learner, objective, trajectories):
         return Seen(learner.params, trajectories), dict.fromkeys(names.split(), jnp.float32(0))
@@ -556,34 +555,30 @@ def watching():
         init=lambda key, params: Seen(params, None),
         actor=lambda learner: jax.tree.map(lambda x: jnp.stack([x] * W), learner.params),
         update=update,
+        split=lambda learner: jax.tree.map(lambda x: -1, learner),
     )
 
 
 def test_learning_sees_the_very_observations_that_were_acted_on():
-    config = replace(
-        CONFIG,
-        env_params={"offset": 4.0, "spread": 0.5},
-        wrappers=envs.Wrappers(normalize_observations=True, scale_rewards=True),
+    env_config = replace(
+        ENV, env_params={"offset": 4.0, "spread": 0.5}, normalize_observations=True, scale_rewards=True
     )
-    env = envs.make(config)
-    network = networks.make(config, env)
-    algorithm = actor_critic(
-        env,
-        network,
-        Objective(lambda *x: None, lambda *x: (jnp.float32(0), {})),
-        watching(),
-        Grid(W, B),
-        rollout_length=T,
-    )
-    state = jax.jit(algorithm.init)(jax.random.key(0))
+    env = envs.make(env_config, GAMMA)
+    network_config = networks.Config(hidden_sizes=(4,), shared_torso=True)
+    network = networks.make(network_config, env)
+    objective = Objective(lambda *x: None, lambda *x: (jnp.float32(0), {}))
+    layout = EnvLayout(W, B, rollout_length=T, iterations=3, split="workers", split_name="num_workers")
+    parts = Parts(env, network, objective, watching(), layout, None, origin(env_config, network_config))
+    watched = algorithm(parts)
+    state = jax.jit(watched.init)(jax.random.key(0))
     larger = jax.tree.map(lambda x: 30.0 * x, state.learner.params)  # so that probabilities tell observations apart
     state = state._replace(learner=Seen(larger, None))
-    step = jax.jit(algorithm.step)
+    step = jax.jit(watched.step)
     for i in range(3):
         before = state
         state, _ = step(jax.random.key(i), state._replace(learner=Seen(larger, None)))
         rows = state.learner.trajectories
-        np.testing.assert_array_equal(rows.obs[:, :, 0], before.position.obs)
+        np.testing.assert_array_equal(rows.obs[:, :, 0], before.actor_state.obs)
         _, outputs = jax.vmap(network.unroll, (None, None, 0, 0))(larger, network.carry(), rows.obs, rows.first)
         np.testing.assert_allclose(outputs.policy.log_prob(rows.action), rows.log_prob, rtol=1e-4, atol=1e-5)
         goes_on = ~np.asarray(rows.terminated | rows.truncated)[:, :, :-1]

@@ -1,1 +1,1 @@
-"""What lies below the algorithms: random numbers, collectives, deferred imports."""
+"""The layer below the algorithms: random numbers, collectives over devices, deferred imports."""

@@ -1,29 +1,36 @@
-"""What devices do together: over a named axis, or, without one, nothing.
+"""Collective operations over the devices that share a run out.
 
-The same function then runs on one device, under `jax.pmap`, `jax.shard_map` and ``jax.vmap(axis_name=...)``.
+Every function takes the name of an axis of devices. Without one (None) the run has a single device, and the operation
+changes nothing. So the same program runs on one device, under `jax.pmap`, `jax.shard_map` and
+``jax.vmap(axis_name=...)``.
 """
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
+from purejaxrl_a3c.types import AxisName
+
+Tree = TypeVar("Tree")  # a pytree of arrays
 
 
-def count(axis_name):
-    """Number of devices, an int."""
+def count(axis_name: AxisName) -> int:
+    """The number of devices."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def index(axis_name):
-    """Which of them this is: int32 ``[]``."""
+def index(axis_name: AxisName) -> jax.Array:
+    """The number of this device among the devices, from 0: int32 ``[]``."""
     return jnp.int32(0) if axis_name is None else jax.lax.axis_index(axis_name)
 
 
-def part(field, value, axis_name):
-    """How many of ``value`` things each device has, an int.
+def part(field: str, value: int, axis_name: AxisName) -> int:
+    """The share of one device in ``value`` workers or environments.
 
     Raises:
-        InputError: naming ``field``, if they cannot be shared out evenly.
+        InputError: naming ``field``, if the number of devices does not divide ``value``.
     """
     devices = count(axis_name)
     if value % devices:
@@ -31,32 +38,33 @@ def part(field, value, axis_name):
     return value // devices
 
 
-def total(tree, axis_name):
-    """Sums over the devices."""
+def total(tree: Tree, axis_name: AxisName) -> Tree:
+    """The sum over the devices, leaf by leaf."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
-def mean(tree, axis_name):
-    """Means over the devices."""
+def mean(tree: Tree, axis_name: AxisName) -> Tree:
+    """The mean over the devices, leaf by leaf."""
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
-def gather(tree, axis_name):
-    """Every device's part: leaves ``[n / devices, ...]`` to ``[n, ...]``."""
+def gather(tree: Tree, axis_name: AxisName) -> Tree:
+    """The parts of all devices, in their order: leaves ``[n / devices, ...]`` become ``[n, ...]``."""
     return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)
 
 
-def from_previous(tree, axis_name):
-    """What the device before this one has; the first one gets the last one's."""
+def from_previous(tree: Tree, axis_name: AxisName) -> Tree:
+    """The tree of the previous device; the first device gets the last one's."""
+    return _shift(tree, axis_name, 1)
+
+
+def from_next(tree: Tree, axis_name: AxisName) -> Tree:
+    """The tree of the next device; the last device gets the first one's."""
+    return _shift(tree, axis_name, -1)
+
+
+def _shift(tree: Tree, axis_name: AxisName, by: int) -> Tree:
     if axis_name is None:
         return tree
     devices = count(axis_name)
-    return jax.lax.ppermute(tree, axis_name, [(i, (i + 1) % devices) for i in range(devices)])
-
-
-def from_next(tree, axis_name):
-    """What the device after this one has; the last one gets the first one's."""
-    if axis_name is None:
-        return tree
-    devices = count(axis_name)
-    return jax.lax.ppermute(tree, axis_name, [((i + 1) % devices, i) for i in range(devices)])
+    return jax.lax.ppermute(tree, axis_name, [(i, (i + by) % devices) for i in range(devices)])

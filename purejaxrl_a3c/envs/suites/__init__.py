@@ -1,1 +1,1 @@
-"""One file for each suite of environments; each makes an episodic `Env` from a name."""
+"""One file for each suite of environments. Each file makes an episodic `Env` from a name."""

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
-EPISODE_LENGTH = 1000  # brax's default; it cuts episodes in a wrapper of its trainers, after the same time everywhere
+EPISODE_LENGTH = 1000  # the default of brax, whose trainers cut the episodes of every environment there
 
 
-def make(env_id, name):
-    """The brax environment called ``name``, on the physics backend that it comes with.
+def make(env_id: str, name: str) -> Env:
+    """The brax environment called ``name``, on its default physics backend.
 
-    It terminates where brax says ``done`` and is truncated after `EPISODE_LENGTH` steps. brax's own auto-reset is not
-    used: it hides the last observation and starts every episode of a copy from the same state.
+    An episode terminates where brax says ``done`` and is truncated after `EPISODE_LENGTH` steps. brax's own auto-reset
+    is not used, because it hides the last observation and starts every episode of a copy from the same state.
 
     Args:
         env_id: the whole name, for errors.
@@ -26,7 +26,7 @@ def make(env_id, name):
     Raises:
         InputError: if brax is not installed, has no environment of that name, or cannot run it beside this jax.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             from brax import envs
@@ -36,12 +36,12 @@ def make(env_id, name):
         checks.check_known(env_id, name, known)
         brax = envs.get_environment(name)
 
-    def reset(key):
-        state = brax.reset(jax.random.key_data(key))  # states may keep the key, and are to hold plain arrays
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        state = brax.reset(jax.random.key_data(key))  # a state may keep the key, and must hold plain arrays
         return state, state.obs
 
-    def step(key, state, action):
-        # brax writes into the dicts of the state that it is given: it gets dicts of its own.
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
+        # brax writes into the dicts of the state that it is given, so it gets copies of them.
         state = brax.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
         timestep = TimeStep(
             obs=state.obs,
@@ -55,6 +55,9 @@ def make(env_id, name):
     made = Env(reset, step, jax.eval_shape(reset, jax.random.key(0))[1].shape, spaces.Continuous(brax.action_size))
     try:
         jax.eval_shape(lambda key: step(key, reset(key)[0], made.action_space.sample(key)), jax.random.key(0))
-    except (AttributeError, TypeError) as error:  # brax is no longer maintained: Swimmer uses what jax has removed
+    except (
+        AttributeError,
+        TypeError,
+    ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
         checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
     return wrappers.time_limit(made, EPISODE_LENGTH)

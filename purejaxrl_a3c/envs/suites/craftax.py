@@ -5,16 +5,16 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 NAMES = ("Craftax-Symbolic-v1", "Craftax-Pixels-v1", "Craftax-Classic-Symbolic-v1", "Craftax-Classic-Pixels-v1")
 
 
-def make(env_id, name):
+def make(env_id: str, name: str) -> Env:
     """The Craftax environment called ``name``.
 
-    It terminates where the player dies or wins, and is truncated at the time limit of the suite's default parameters:
-    100,000 steps, 10,000 in Classic. The first use of pixels takes a minute or two.
+    An episode terminates where the player dies or wins. It is truncated at the time limit of the suite's default
+    parameters, after 100,000 steps, or 10,000 in Classic. The first use of pixels takes a minute or two.
 
     Args:
         env_id: the whole name, for errors.
@@ -26,7 +26,7 @@ def make(env_id, name):
     Raises:
         InputError: if Craftax is not installed or has no environment of that name.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             from craftax import craftax
@@ -37,13 +37,13 @@ def make(env_id, name):
         params = craftax.default_params
         endless = params.replace(max_timesteps=jnp.iinfo(jnp.int32).max)
 
-    def reset(key):
-        obs, state = craftax.reset_env(jax.random.key_data(key), params)  # states keep a key, as plain numbers
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        obs, state = craftax.reset_env(jax.random.key_data(key), params)  # the state keeps a key as plain numbers
         return state, obs
 
-    def step(key, state, action):
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         obs, state, reward, done, _ = craftax.step_env(jax.random.key_data(key), state, action, params)
-        terminated = craftax.is_terminal(state, endless)  # ``done`` does not tell the time limit from death
+        terminated = craftax.is_terminal(state, endless)  # ``done`` is true for both the time limit and death
         timestep = TimeStep(obs, reward, terminated, truncated=done & ~terminated, final_obs=obs)
         return state, timestep
 

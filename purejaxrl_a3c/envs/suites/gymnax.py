@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,44 +13,37 @@ from purejaxrl_a3c import checks
 from purejaxrl_a3c.backend import threefry
 from purejaxrl_a3c.backend.deferred import deferred
 from purejaxrl_a3c.envs import spaces, wrappers
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
+
+Space = spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
 
 
-def make(env_id, env_params=None):
+def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
     """The gymnax environment registered as ``env_id``.
 
-    Integer observations (a cell of FrozenLake, say) become one-hot vectors.
+    Integer observations, such as a cell of FourRooms, become one-hot vectors.
 
     Args:
         env_id: a name in ``gymnax.registered_envs``, built in or added with ``gymnax.register``.
-        env_params: values, which may be traced, for fields of the environment's ``EnvParams``, by name.
+        env_params: values for fields of the environment's ``EnvParams``, by name. They may be traced.
 
     Returns:
         An episodic `Env`.
 
     Raises:
         InputError: if no environment of that name is registered (the message lists the nearest names), if it
-            cannot be made here for lack of its data, or if it has no parameter of a name in ``env_params``.
+            cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``.
     """
-    gymnax, gymnax_spaces = _gymnax()
-    checks.check_known(env_id, env_id, gymnax.registered_envs)
-    # Some constructors compute with arrays and branch on the result: they must not see a trace that we run in.
+    env, defaults = _load(env_id)
+    _check_params(env_id, defaults, env_params or {})
+    params = defaults.replace(**(env_params or {}))
     with jax.ensure_compile_time_eval():
-        try:
-            env, params = gymnax.make(env_id)
-        except OSError as error:  # MNISTBandit downloads its data
-            checks.reject("env_id", env_id, f"an environment that can be made here; gymnax says: {error}")
-        default_space = env.action_space(params)
-        observation_space = env.observation_space(params)
-    fields = [field.name for field in dataclasses.fields(params)]
-    for name in env_params or {}:
-        if name not in fields:
-            checks.reject("env_params", name, f"a parameter of {env_id}: {', '.join(fields)}")
-    params = params.replace(**(env_params or {}))
-    # What kind of space it is, the defaults say; its bounds may depend on parameters, and be traced.
+        default_space = env.action_space(defaults)
+        observation_space = env.observation_space(defaults)
+    # The default space says which kind of space it is; the bounds may depend on parameters, and be traced.
     action_space, to_gymnax = _action_space(env_id, default_space, env.action_space(params))
 
-    def step(key, state, action):
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         obs, state, reward, terminated, _ = env.step_env(threefry.written_out(key), state, to_gymnax(action), params)
         terminated = jnp.asarray(terminated, bool)
         timestep = TimeStep(
@@ -60,7 +55,7 @@ def make(env_id, env_params=None):
         )
         return state, timestep
 
-    def reset(key):
+    def reset(key: Key) -> tuple[EnvState, Observation]:
         obs, state = env.reset_env(threefry.written_out(key), params)
         # gymnax resets some fields to Python numbers; a loop over steps needs the types that step returns.
         action = jax.eval_shape(action_space.sample, key)
@@ -71,12 +66,37 @@ def make(env_id, env_params=None):
     if not hasattr(obs, "shape"):
         checks.reject("env_id", env_id, "an environment whose observation is one array")
     made = Env(reset, step, observation_shape=obs.shape, action_space=action_space)
-    if isinstance(observation_space, gymnax_spaces.Discrete) and obs.shape == ():
+    if isinstance(observation_space, _gymnax()[1].Discrete) and obs.shape == ():
         made = wrappers.one_hot(made, observation_space.n)
     return made
 
 
-def _action_space(env_id, default, space):
+def names() -> list[str]:
+    """The names of all environments that are registered with gymnax."""
+    return list(_gymnax()[0].registered_envs)
+
+
+def _load(env_id: str) -> tuple[Any, Any]:
+    """The environment and its default parameters."""
+    gymnax, _ = _gymnax()
+    checks.check_known(env_id, env_id, gymnax.registered_envs)
+    # Some constructors compute with arrays and branch on the result, which must not become part of a trace around this.
+    with jax.ensure_compile_time_eval():
+        try:
+            return gymnax.make(env_id)
+        except OSError as error:  # MNISTBandit downloads its data
+            return checks.reject("env_id", env_id, f"an environment that can be made here; gymnax says: {error}")
+
+
+def _check_params(env_id: str, defaults: Any, env_params: dict[str, Any]) -> None:
+    """Check that the environment has all of these parameters."""
+    fields = [field.name for field in dataclasses.fields(defaults)]
+    for name in env_params:
+        if name not in fields:
+            checks.reject("env_params", name, f"a parameter of {env_id}: {', '.join(fields)}")
+
+
+def _action_space(env_id: str, default: Any, space: Any) -> tuple[Space, Callable[[Action], Any]]:
     """Our space, and the function from its actions to gymnax's, whose space is ``space``."""
     _, gymnax_spaces = _gymnax()
     if isinstance(default, gymnax_spaces.Discrete):
@@ -91,9 +111,13 @@ def _action_space(env_id, default, space):
     return checks.reject("env_id", env_id, f"an environment with discrete or continuous actions, not {default}")
 
 
-def _gymnax():
-    """Import gymnax on first use: it makes an array, and from then on JAX can no longer join other processes."""
-    # With what it draws with, which we do not need, the import would take twice as long as JAX's.
+def _gymnax() -> tuple[Any, Any]:
+    """The modules ``gymnax`` and ``gymnax.environments.spaces``.
+
+    They are imported on first use, because importing gymnax makes an array, and from then on JAX can no longer join
+    other processes.
+    """
+    # gymnax imports plotting libraries, which takes twice as long as importing JAX and is not needed here.
     drawing = deferred("matplotlib", "matplotlib.pyplot", "matplotlib.colors", "matplotlib.animation", "seaborn")
     with jax.ensure_compile_time_eval(), drawing:
         import gymnax
@@ -101,5 +125,5 @@ def _gymnax():
     return gymnax, spaces
 
 
-def _astype(tree, types):
+def _astype(tree: Any, types: Any) -> Any:
     return jax.tree.map(lambda x, like: jnp.asarray(x).astype(like.dtype), tree, types)

@@ -1,20 +1,22 @@
 """jumanji environments as `Env`."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id, name):
+def make(env_id: str, name: str) -> Env:
     """The jumanji environment called ``name``, for one agent with discrete actions.
 
-    Observations are structs there. Their ``action_mask`` is dropped: masks are not used, and what an illegal action
-    does is up to the environment. If one array is left, that is the observation; several are joined into one float32
-    vector. An episode is truncated where jumanji leaves a discount at its end, and terminates where that is 0; note
-    that most time limits of jumanji terminate.
+    jumanji's observations are structs of arrays. Their ``action_mask`` is dropped: masks are not used, and each
+    environment has its own answer to an illegal action. If one array is left, it is the observation; several are joined
+    into one float32 vector. An episode terminates where its last discount is 0, and is truncated otherwise. Note that
+    most time limits of jumanji terminate.
 
     Args:
         env_id: the whole name, for errors.
@@ -27,7 +29,7 @@ def make(env_id, name):
         InputError: if jumanji is not installed, has no environment of that name, or lacks its data; or if the
             environment is for several agents or its actions are not discrete.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             import jumanji
@@ -43,11 +45,11 @@ def make(env_id, name):
             checks.reject("env_id", env_id, "an environment for one agent; this one rewards several")
         action_space = _action_space(env_id, jumanji.specs, env.action_spec)
 
-    def reset(key):
-        state, timestep = env.reset(jax.random.key_data(key))  # states keep the key, and are to hold plain arrays
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        state, timestep = env.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
         return state, _join(timestep.observation)
 
-    def step(key, state, action):
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         state, timestep = env.step(state, action)
         obs = _join(timestep.observation)
         terminated = timestep.last() & (timestep.discount == 0)
@@ -58,7 +60,7 @@ def make(env_id, name):
     return Env(reset, step, observation_shape=obs.shape, action_space=action_space)
 
 
-def _action_space(env_id, specs, spec):
+def _action_space(env_id: str, specs: Any, spec: Any) -> spaces.Discrete | spaces.MultiDiscrete:
     if isinstance(spec, specs.DiscreteArray):
         return spaces.Discrete(int(spec.num_values))
     if isinstance(spec, specs.MultiDiscreteArray) and len(spec.shape) == 1:
@@ -66,7 +68,7 @@ def _action_space(env_id, specs, spec):
     return checks.reject("env_id", env_id, f"an environment with discrete actions, not {spec}")
 
 
-def _join(observation):
+def _join(observation: Any) -> Observation:
     leaves = jax.tree_util.tree_leaves_with_path(observation)
     arrays = [array for path, array in leaves if "action_mask" not in jax.tree_util.keystr(path)]
     if len(arrays) == 1:

@@ -1,16 +1,16 @@
-"""navix environments, which are MiniGrid's in JAX, as `Env`."""
+"""navix environments, which are MiniGrid's written in JAX, as `Env`."""
 
 import jax
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id, name):
-    """The navix environment called ``name``, as ``navix.make`` has it.
+def make(env_id: str, name: str) -> Env:
+    """The navix environment called ``name``, with the settings of ``navix.make``.
 
-    That is: the agent sees the whole grid in symbols, uint8 ``[height, width, 3]``, and is cut off after 100 steps.
+    The agent sees the whole grid in symbols, uint8 ``[height, width, 3]``. An episode is truncated after 100 steps.
 
     Args:
         env_id: the whole name, for errors.
@@ -22,7 +22,7 @@ def make(env_id, name):
     Raises:
         InputError: if navix is not installed or has no environment of that name.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             import navix
@@ -33,15 +33,15 @@ def make(env_id, name):
         grid = navix.make(name)
         action_space = spaces.Discrete(int(grid.action_space.n))
 
-    def reset(key):
-        state = grid.reset(jax.random.key_data(key))  # states keep the key, and are to hold plain arrays
-        # An image of the empty grid, which symbols do not need and which is 95% of a state.
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        state = grid.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
+        # The cache is an image of the empty grid: symbols do not need it, and it is 95% of a state.
         state = state.replace(state=state.state.replace(cache=None))
         return state, state.observation
 
-    def step(key, state, action):
-        # navix writes into the dicts of the state that it is given: it gets dicts of its own. ``step`` would compute
-        # the start of another episode at every step, in case that this one is over.
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
+        # navix writes into the dicts of the state that it is given, so it gets copies of them. Its public ``step``
+        # computes the start of another episode at every step, in case this one is over.
         state = grid._step(jax.tree.map(lambda x: x, state), action)
         timestep = TimeStep(
             obs=state.observation,

@@ -4,14 +4,14 @@ import jax
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id, name):
+def make(env_id: str, name: str) -> Env:
     """The pgx game called ``name``, for one player.
 
-    Its masks of legal actions are not used: an illegal action ends the game with a reward of -1, as pgx has it. pgx
-    knows no time limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
+    The masks of legal actions are not used: in pgx an illegal action ends the game with a reward of -1. pgx has no time
+    limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
 
     Args:
         env_id: the whole name, for errors.
@@ -23,7 +23,7 @@ def make(env_id, name):
     Raises:
         InputError: if pgx is not installed or has no game of that name, or if more than one plays it.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             import pgx
@@ -35,11 +35,11 @@ def make(env_id, name):
         if game.num_players != 1:
             checks.reject("env_id", env_id, f"a game for one player, such as pgx/2048; this is for {game.num_players}")
 
-    def reset(key):
+    def reset(key: Key) -> tuple[EnvState, Observation]:
         state = game.init(key)
         return state, state.observation
 
-    def step(key, state, action):
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         state = game.step(state, action, key)
         timestep = TimeStep(
             obs=state.observation,

@@ -1,21 +1,23 @@
 """MuJoCo Playground environments as `Env`."""
 
 import subprocess
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
-from purejaxrl_a3c.types import Env, TimeStep
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id, name):
+def make(env_id: str, name: str) -> Env:
     """The MuJoCo Playground environment called ``name``, with its default configuration, on MJX's JAX implementation.
 
-    It terminates where Playground says ``done`` and is truncated after the configuration's ``episode_length`` steps.
-    Of observations that are dicts the agent sees ``state``. The configuration's ``action_repeat`` is for Playground's
-    trainers and is not applied. Playground's own auto-reset is not used: it hides the last observation.
+    An episode terminates where Playground says ``done`` and is truncated after the configuration's ``episode_length``
+    steps. Where observations are dicts, the agent sees the entry ``state``. The configuration's ``action_repeat``
+    belongs to Playground's trainers and is not applied. Playground's own auto-reset is not used, because it hides the
+    last observation.
 
     Args:
         env_id: the whole name, for errors.
@@ -25,10 +27,10 @@ def make(env_id, name):
         An episodic `Env`.
 
     Raises:
-        InputError: if Playground is not installed, has no environment of that name, or cannot get the robot models,
-            which it fetches with git when one of them is made for the first time.
+        InputError: if Playground is not installed, has no environment of that name, or cannot get its robot models,
+            which it fetches with git on first use.
     """
-    # Importing and constructing compute with arrays: they must not see a trace that we run in.
+    # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
             from mujoco_playground import registry
@@ -44,15 +46,15 @@ def make(env_id, name):
         except (OSError, subprocess.SubprocessError) as error:
             checks.reject("env_id", env_id, f"an environment that can be made here; Playground says: {error}")
 
-    def show(state):
+    def show(state: Any) -> Observation:
         return state.obs["state"] if isinstance(state.obs, dict) else state.obs
 
-    def reset(key):
-        state = playground.reset(jax.random.key_data(key))  # states keep the key, and are to hold plain arrays
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        state = playground.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
         return state, show(state)
 
-    def step(key, state, action):
-        # Playground writes into the dicts of the state that it is given: it gets dicts of its own.
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
+        # Playground writes into the dicts of the state that it is given, so it gets copies of them.
         state = playground.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
         timestep = TimeStep(
             obs=show(state),

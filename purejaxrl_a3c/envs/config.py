@@ -1,0 +1,45 @@
+"""The settings of an environment and of the wrappers around it."""
+
+import dataclasses
+
+from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, configuration
+from purejaxrl_a3c.types import Env
+
+
+@configuration
+class Wrappers:
+    """The wrappers around an environment, innermost first."""
+
+    time_limit: CountOrZero = 0
+    """Truncate every episode after this many frames of the environment itself; 0 keeps the environment's own limit."""
+    sticky_actions: UnitInterval | None = None
+    """Probability of repeating the previous action (0.25 in Machado et al. 2018, 0.1 in MinAtar); None: no repeats."""
+    action_repeat: Count = 1
+    """Take every action this many times and add up the rewards; the repetitions count as one frame of the run."""
+    observe: tuple[CountOrZero, ...] = ()
+    """Show the agent only these entries of an observation's last axis; empty shows all of them."""
+    flatten: bool = False
+    """Show observations as vectors."""
+    frame_stack: Count = 1
+    """Show this many of the latest observations, side by side on the last axis."""
+    clip_rewards: NonNegative | None = None
+    """Clip the rewards that the agent learns from to plus or minus this; None: do not clip."""
+    stagger_resets: CountOrZero = 0
+    """Cut the first episode of every environment after a random number of steps, at most this many, so that the
+    environments do not run in phase; 0 switches it off."""
+    normalize_observations: bool = False
+    """Subtract the running mean from observations and divide them by the running standard deviation."""
+    scale_rewards: bool = False
+    """Divide rewards by the running standard deviation of the discounted return."""
+
+
+@configuration
+class Config:
+    """The environment of a run."""
+
+    env_id: str | Env = "CartPole-v1"
+    """Name of a gymnax environment, or a suite and a name, such as brax/ant; in Python also an Env object."""
+    env_params: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
+    """Values for parameters of a gymnax environment, by name."""
+    wrappers: Wrappers = Wrappers()
+    """Wrappers around the environment."""

@@ -1,0 +1,143 @@
+"""Makes the environment that a config describes: by name, or from an `Env` object, with wrappers around it."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs import normalize, spaces, wrappers
+from purejaxrl_a3c.envs.config import Config, Wrappers
+from purejaxrl_a3c.envs.suites import brax, craftax, gymnax, jumanji, navix, pgx, playground
+from purejaxrl_a3c.types import Env
+
+
+class MakeEpisodic(Protocol):
+    """Makes the environments of one suite."""
+
+    def __call__(self, env_id: str, name: str) -> Env:
+        """The episodic environment that the suite calls ``name``; ``env_id`` is ``suite/name``, for errors."""
+        ...
+
+
+SUITES: dict[str, MakeEpisodic] = {
+    "brax": brax.make,
+    "craftax": craftax.make,
+    "jumanji": jumanji.make,
+    "navix": navix.make,
+    "pgx": pgx.make,
+    "playground": playground.make,
+}
+"""The suites by the prefix of their ``env_id``; a name without a prefix is gymnax's."""
+
+
+def make(config: Config, gamma: float | jax.Array) -> Env:
+    """The environment that ``config`` describes.
+
+    Args:
+        config: its settings. An `Env` object in it is wrapped like any other environment if it is episodic. If it
+            resets itself (its ``freeze`` is not None), it is used as it is.
+        gamma: discount factor a step; ``scale_rewards`` needs it.
+
+    Returns:
+        An `Env` that resets itself. Its time steps report the return and the length of the episode as they are before
+        any wrapper.
+
+    Raises:
+        InputError: for an unknown name, or for a wrapper or a parameter that does not fit the environment.
+    """
+    if isinstance(config.env_id, Env) and config.env_id.freeze is not None:
+        _check_self_resetting(config)
+        return config.env_id
+    w = config.wrappers
+    env = _wrap_episodic(make_episodic(config.env_id, config.env_params), w, config.env_id)
+    env = wrappers.auto_reset(env, w.stagger_resets)
+    if w.normalize_observations:
+        env = normalize.normalize_observations(env)
+    if w.scale_rewards:
+        env = normalize.scale_rewards(env, gamma)
+    return env
+
+
+def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -> Env:
+    """The bare environment, which does not reset itself.
+
+    Args:
+        env_id: a gymnax name, ``suite/name`` with a suite in `SUITES`, or an episodic `Env` object.
+        env_params: values for the environment's parameters by name; gymnax only.
+
+    Raises:
+        InputError: for an unknown name, a suite that is not installed, or parameters that the environment lacks.
+    """
+    if isinstance(env_id, Env):
+        _check_no_params(env_params)
+        _check_env(env_id)
+        return env_id
+    suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
+    if not name:
+        return gymnax.make(env_id, env_params)
+    if suite not in SUITES:
+        reject("env_id", env_id, f"a gymnax name, or one that begins with {', '.join(SUITES)} and a slash")
+    _check_no_params(env_params)
+    return SUITES[suite](env_id, name)
+
+
+def _wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
+    """``env`` in the wrappers that forget everything when an episode ends."""
+    env = wrappers.record_episodes(env)
+    if w.time_limit:
+        env = wrappers.time_limit(env, w.time_limit)
+    if w.sticky_actions is not None:
+        env = wrappers.sticky_actions(env, w.sticky_actions)
+    if w.action_repeat > 1:
+        env = wrappers.repeat_action(env, w.action_repeat)
+    if w.observe:
+        last = env.observation_shape[-1]
+        if max(w.observe) >= last:
+            of = env_id if isinstance(env_id, str) else "this Env"
+            reject("observe", w.observe, f"a tuple of ints in 0 .. {last - 1}, for {of}")
+        env = wrappers.observe(env, w.observe)
+    if w.flatten:
+        env = wrappers.flatten(env)
+    if w.frame_stack > 1:
+        env = wrappers.stack_frames(env, w.frame_stack)
+    if w.clip_rewards is not None:
+        env = wrappers.clip_rewards(env, w.clip_rewards)
+    return env
+
+
+def _check_no_params(env_params: dict[str, Any] | None) -> None:
+    if env_params:
+        reject("env_params", env_params, "empty: only the environments of gymnax take parameters")
+
+
+def _check_self_resetting(config: Config) -> None:
+    """Check that an `Env` object which resets itself needs nothing that only an episodic one can be given."""
+    env: Any = config.env_id
+    _check_no_params(config.env_params)
+    for field in dataclasses.fields(Wrappers):
+        value = getattr(config.wrappers, field.name)
+        if isinstance(value, jax.Array | np.ndarray) or value != field.default:
+            reject(field.name, value, f"{field.default!r} for an Env that resets itself: it cannot be wrapped again")
+    timestep = _check_env(env)
+    if timestep.episode_return is None or timestep.episode_length is None:
+        accepted = "an Env that reports episode_return and episode_length: see envs.wrappers.record_episodes"
+        reject("env_id", env, accepted)
+
+
+def _check_env(env: Env) -> Any:
+    """Check an `Env` object of the user's own, without compiling anything.
+
+    Returns:
+        Shapes and types of its time steps.
+    """
+    if not isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous):
+        reject("env_id", env.action_space, "an Env whose action_space is one of those in envs.spaces")
+    key = jax.random.key(0)
+    state, obs = jax.eval_shape(env.reset, key)
+    if getattr(obs, "shape", None) != env.observation_shape:
+        accepted = f"an Env whose observations are arrays of its observation_shape, {env.observation_shape}"
+        reject("env_id", obs, accepted)
+    keys = key if env.freeze is None else jax.random.split(key)
+    return jax.eval_shape(env.step, keys, state, jax.eval_shape(env.action_space.sample, key))[1]

@@ -1,0 +1,98 @@
+"""Wrappers with running statistics: they wrap an `Env` that resets itself, and remember across episodes."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.envs import statistics, wrappers
+from purejaxrl_a3c.types import Action, AxisName, Env, EnvState, Key, Observation, TimeStep
+
+_LARGEST = 10.0  # normalized values are clipped to +-10, as in OpenAI Baselines' VecNormalize
+
+
+class NormalizeState(NamedTuple):
+    """State of `normalize_observations` and, with ``discounted_return``, of `scale_rewards`."""
+
+    env: EnvState
+    statistics: statistics.Statistics
+    discounted_return: Any = ()  # float32 []
+
+
+def normalize_observations(env: Env) -> Env:
+    """Observations minus their running mean, divided by their running standard deviation, clipped to +-10.
+
+    Mean and deviation are those of all observations that any copy has acted on, as of the last ``refresh``. An
+    evaluation uses those of the trained state.
+
+    Args:
+        env: an `Env` that resets itself.
+    """
+
+    def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
+        scaled = (obs - moments.mean) / statistics.standard_deviation(moments)
+        return jnp.clip(scaled, -_LARGEST, _LARGEST)
+
+    def reset(key: Key) -> tuple[NormalizeState, Observation]:
+        inner, obs = env.reset(key)
+        moments = statistics.start(env.observation_shape)
+        return NormalizeState(inner, statistics.add(moments, obs)), normalize(moments, obs)
+
+    def step(keys: Key, state: NormalizeState, action: Action) -> tuple[NormalizeState, TimeStep]:
+        inner, timestep = env.step(keys, state.env, action)
+        moments = state.statistics
+        shown = timestep._replace(
+            obs=normalize(moments, timestep.obs), final_obs=normalize(moments, timestep.final_obs)
+        )
+        return NormalizeState(inner, statistics.add(moments, timestep.obs)), shown
+
+    def freeze(state: NormalizeState) -> Env:
+        return wrappers.map_observations(
+            _freeze(env, state.env), lambda obs: normalize(state.statistics, obs), env.observation_shape
+        )
+
+    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze)
+
+
+def scale_rewards(env: Env, gamma: float | jax.Array) -> Env:
+    """Rewards divided by the running standard deviation of their discounted sum, clipped to +-10.
+
+    As in OpenAI Baselines' VecNormalize, the sum is ``g <- gamma g + reward``, from 0 at the start of every episode. No
+    mean is subtracted, because that would change which policy is optimal.
+
+    Args:
+        env: an `Env` that resets itself.
+        gamma: discount factor a step.
+    """
+
+    def reset(key: Key) -> tuple[NormalizeState, Observation]:
+        inner, obs = env.reset(key)
+        return NormalizeState(inner, statistics.start(()), jnp.float32(0)), obs
+
+    def step(keys: Key, state: NormalizeState, action: Action) -> tuple[NormalizeState, TimeStep]:
+        inner, timestep = env.step(keys, state.env, action)
+        total = gamma * state.discounted_return + timestep.reward
+        moments = statistics.add(state.statistics, total)
+        reward = timestep.reward / statistics.standard_deviation(state.statistics)
+        total = jnp.where(timestep.terminated | timestep.truncated, 0.0, total)
+        scaled = timestep._replace(reward=jnp.clip(reward, -_LARGEST, _LARGEST))
+        return NormalizeState(inner, moments, total), scaled
+
+    def freeze(state: NormalizeState) -> Env:
+        return _freeze(env, state.env)
+
+    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze)
+
+
+def _freeze(env: Env, state: EnvState) -> Env:
+    assert env.freeze is not None, "the wrapped Env must reset itself"
+    return env.freeze(state)
+
+
+def _refresh(env: Env) -> Callable[[NormalizeState, AxisName], NormalizeState]:
+    def refresh(states: NormalizeState, axis_name: AxisName = None) -> NormalizeState:
+        merged = statistics.merge(states.statistics, axis_name)
+        return states._replace(env=env.refresh(states.env, axis_name), statistics=merged)
+
+    return refresh

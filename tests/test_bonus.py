@@ -203,6 +203,25 @@ def test_every_agent_can_be_given_a_bonus(agent):
     assert all(x.shape == () for x in jax.tree.leaves(metrics))
 
 
+def test_everything_stays_float32_where_jax_has_float64(network, env, blocks):
+    rows = jax.tree.map(np.asarray, blocks[1])
+    params = jax.eval_shape(network.init, KEY)
+    jax.config.update("jax_enable_x64", True)
+    try:
+        bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
+        state = jax.eval_shape(lambda key: bonus.observe(bonus.init(key, (W, B)), rows), KEY)
+        after, paid = jax.eval_shape(lambda state: bonus.update(KEY, state, rows), state)
+        estimator = bonus.estimator(network, GAMMA)
+        config = objectives.Config()
+        learn = objectives.policy_gradient(network, config, estimator)
+        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), paid)
+        loss = jax.eval_shape(lambda params, row: learn.loss(params, learn.prepare(params, row)), params, row)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    assert all(x.dtype.itemsize <= 4 for x in jax.tree.leaves((state, paid, loss)))
+
+
 def test_devices_share_out_the_sums_of_their_own_environments(env):
     bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
     state = jax.eval_shape(lambda key: bonus.init(key, (W, B)), KEY)

@@ -43,6 +43,29 @@ def reinforce(network, baseline, longest, config):
     return objectives.reinforce(network, config, estimator, baseline=baseline, longest_episode=longest)
 
 
+def every_objective(network, normalize_advantages=True):
+    """Every objective by name, with what its loss takes besides."""
+    estimator = objectives.extrinsic(network, GAMMA)
+    found = {"policy_gradient": (policy_gradient(network), ())}
+    for name in get_args(objectives.OffPolicy):
+        found[f"off_policy_{name}"] = off_policy_gradient(network, name), ()
+    for name in get_args(objectives.Baseline):
+        found[f"reinforce_{name}"] = reinforce(network, name, 5, SETTINGS), ()
+    for name, make, more in (("clip", objectives.ppo_clip, ()), ("kl", objectives.ppo_kl, (jnp.float32(0.5),))):
+        settings = {"clip_range": 0.2, "clip_values": True, "normalize_advantages": normalize_advantages}
+        found[f"ppo_{name}"] = make(network, SETTINGS, estimator, **settings, axis_name=None), more
+    return found
+
+
+OBJECTIVES = (
+    "policy_gradient",
+    *(f"off_policy_{name}" for name in get_args(objectives.OffPolicy)),
+    *(f"reinforce_{name}" for name in get_args(objectives.Baseline)),
+    "ppo_clip",
+    "ppo_kl",
+)
+
+
 def trajectories(ends):
     """Blocks ``[B, T]`` whose rows hang together: obs is the last final_obs, unless an episode ended."""
     rng = np.random.default_rng(0)
@@ -50,7 +73,7 @@ def trajectories(ends):
     first = np.concatenate([np.ones((B, 1), bool), kind[:, :-1] > 0], axis=1)
     obs, final_obs = rng.normal(size=(2, B, T, 4)).astype(np.float32)
     obs[:, 1:] = np.where(first[:, 1:, None], obs[:, 1:], final_obs[:, :-1])
-    zeros = jnp.zeros((B, T))
+    zeros = jnp.zeros((B, T), jnp.float32)
     return Trajectory(
         obs=jnp.asarray(obs),
         first=jnp.asarray(first),
@@ -335,3 +358,24 @@ def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_tha
     _, outputs = network.unroll(params, *jax.tree.map(lambda x: x[None], (rows.carry, rows.obs, rows.first)))
     log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action[None])
     np.testing.assert_allclose(log_prob[0], rows.log_prob, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def x64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_everything_stays_float32_where_jax_has_float64(network, params, x64, name):
+    rows = trajectories(ENDS["many"])
+    objective, more = every_objective(network)[name]
+
+    def run(params, rows):
+        batch = objective.prepare(params, rows)
+        return batch, jax.value_and_grad(objective.loss, has_aux=True)(params, batch, *more)
+
+    found = jax.eval_shape(run, params, rows)
+    dtypes = {jax.tree_util.keystr(path): x.dtype for path, x in jax.tree_util.tree_leaves_with_path(found)}
+    assert not {path: dtype for path, dtype in dtypes.items() if dtype.itemsize > 4}

@@ -9,6 +9,11 @@ from purejaxrl_a3c.types import AxisName
 _LARGEST = 5.0  # of a normalized observation (Burda et al. 2018, section 2.4)
 
 
+def start_moments(shape: tuple[int, ...]) -> statistics.Statistics:
+    """The moments of no samples, for samples of ``shape``."""
+    return jax.tree.map(lambda x: x.astype(jnp.float32), statistics.start(shape))
+
+
 def update_moments(
     moments: statistics.Statistics, samples: jax.Array, axis_name: AxisName = None
 ) -> statistics.Statistics:
@@ -24,7 +29,7 @@ def update_moments(
         new_weight=jnp.float32(samples.shape[0]), new_mean=mean, new_squares=jnp.square(samples - mean[None]).sum(0)
     )
     merged = statistics.merge(jax.tree.map(lambda x: x[None, None], noted), axis_name)
-    return jax.tree.map(lambda x: x[0, 0], merged)
+    return jax.tree.map(lambda x: x[0, 0].astype(jnp.float32), merged)
 
 
 def normalize(moments: statistics.Statistics, obs: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c import networks
-from purejaxrl_a3c.bonuses.moments import discounted_sums, normalize, update_moments
+from purejaxrl_a3c.bonuses.moments import discounted_sums, normalize, start_moments, update_moments
 from purejaxrl_a3c.bonuses.streams import two_streams
 from purejaxrl_a3c.envs import statistics
 from purejaxrl_a3c.networks.torsos import orthogonal
@@ -161,15 +161,15 @@ def random_network_distillation(
 def init(parts: Parts, key: Key, shape: tuple[int, int]) -> RNDState:
     """The `RNDState` at the start, for environments ``[W, B]``."""
     key_target, key_predictor = jax.random.split(key)
-    obs = jnp.zeros(parts.observation_shape)
+    obs = jnp.zeros(parts.observation_shape, jnp.float32)
     predictor = parts.predictor.init(key_predictor, obs)
     return RNDState(
         target=parts.target.init(key_target, obs),
         predictor=predictor,
         opt_state=parts.optimizer.init(predictor),
-        observations=statistics.start(parts.observation_shape),
-        returns=statistics.start(()),
-        filter=jnp.zeros(shape),
+        observations=start_moments(parts.observation_shape),
+        returns=start_moments(()),
+        filter=jnp.zeros(shape, jnp.float32),
     )
 
 

@@ -62,7 +62,7 @@ def off_policy_gradient(
         return log_prob
 
     def bounded(log_prob: jax.Array) -> jax.Array:
-        return jnp.logaddexp(log_prob, jnp.log(_EPSILON))
+        return jnp.logaddexp(log_prob, jnp.log(jnp.float32(_EPSILON)))
 
     corrections: dict[OffPolicy, tuple[OffPolicyEstimator, Callable[[jax.Array], jax.Array]]] = {
         "vtrace": (vtrace, unbounded),

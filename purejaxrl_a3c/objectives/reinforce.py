@@ -70,7 +70,7 @@ def in_a_whole_episode(trajectory: Trajectory, longest: int) -> jax.Array:
         trajectory: of one environment, ``[T]``.
         longest: frames of the longest episode.
     """
-    t = jnp.arange(trajectory.first.shape[0])
+    t = jnp.arange(trajectory.first.shape[0], dtype=jnp.int32)
     start = jax.lax.cummax(jnp.where(trajectory.first, t, -1))
     ends = jax.lax.cummax(jnp.where(trajectory.terminated | trajectory.truncated, t, -1), reverse=True)
     return (start >= 0) & (start <= t.size - longest) & (ends >= t)

@@ -60,7 +60,7 @@ def vtrace(
     """
     weight = jnp.exp(log_rho)
     rho = jnp.minimum(clip_rho, weight)
-    going_on = 1.0 - last
+    going_on = 1.0 - jnp.asarray(last, jnp.float32)
     trace = discount * going_on * gae_lambda * jnp.minimum(clip_c, weight)
     delta = rho * (reward + discount * next_value - value)
 

@@ -26,7 +26,7 @@ def extrinsic(network: Network, gamma: float | jax.Array) -> TargetEstimator:
             value=value,
             next_value=successor_values(value, bootstrap, last),
             reward=trajectory.reward,
-            discount=gamma * (1.0 - trajectory.terminated),
+            discount=gamma * (1.0 - trajectory.terminated.astype(jnp.float32)),
             last=last,
         )
 

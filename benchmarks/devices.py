@@ -7,7 +7,6 @@ follows from them.
 
 import math
 import re
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,16 +16,15 @@ from jax.extend import core
 
 from benchmarks.record import markdown_table, save
 from purejaxrl_a3c import a2c, a3c, averaging, devices, make_train
+from purejaxrl_a3c.config import flat, replace
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 COUNTS = (1, 2, 4, 8)
 WORKERS, ENVS, T = 64, 8, 5
 SMALL: dict[str, Any] = {"rollout_length": T, "total_frames": WORKERS * ENVS * T * 10}
-LOCKSTEP = a2c.Config(num_envs=WORKERS * ENVS, **SMALL)
-EXACT = a3c.Config(num_workers=WORKERS, envs_per_worker=ENVS, **SMALL)
-LOCAL = averaging.Config(
-    worker=a2c.Config(num_envs=ENVS, **(SMALL | {"total_frames": ENVS * T * 10})), num_workers=WORKERS, every=8
-)
+LOCKSTEP = replace(a2c.Config(), num_envs=WORKERS * ENVS, **SMALL)
+EXACT = replace(a3c.Config(), num_workers=WORKERS, envs_per_worker=ENVS, **SMALL)
+LOCAL = replace(averaging.Config(), num_workers=WORKERS, envs_per_worker=ENVS, sync_every=8, **SMALL)
 MODES: dict[str, Any] = {
     "A2C, lockstep": LOCKSTEP,
     "A3C, exact": EXACT,
@@ -35,7 +33,7 @@ MODES: dict[str, Any] = {
 }
 EQUAL: dict[str, Any] = MODES | {
     "A3C on the clock": replace(EXACT, asynchrony=Asynchrony("clock", Service("exponential"))),
-    "averaging with neighbours": replace(LOCAL, mix="ring", every=2),
+    "averaging with neighbours": replace(LOCAL, mix="ring", sync_every=2),
 }
 del EQUAL["A3C, one round late"]  # which is meant to be another run
 
@@ -109,11 +107,13 @@ def count_work(config, count):
     text = jax.jit(program).lower(*arguments).compile().as_text()
     return {
         "operations": operations(jax.make_jaxpr(program)(*arguments).jaxpr),
-        "received": received(text, count, 1 / getattr(config, "every", 1)),
+        "received": received(text, count, 1 / flat(config).get("sync_every", 1)),
     }
 
 
-def predict(parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20e-6, memory=1e12, launch=5e-6, every=8):
+def predict(
+    parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20e-6, memory=1e12, launch=5e-6, sync_every=8
+):
     """Seconds of a round on ``count`` accelerators with so many workers each, by mode: assumed, not measured.
 
     Args:
@@ -125,7 +125,7 @@ def predict(parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20
         latency: seconds of a collective.
         memory: bytes a second of an accelerator's memory; a push moves five vectors of parameters.
         launch: seconds of the kernels of a push.
-        every: rounds between two averagings.
+        sync_every: rounds between two averagings.
     """
     size, others = 4 * parameters, workers * (count - 1)
     push = launch + 5 * size / memory
@@ -135,7 +135,7 @@ def predict(parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20
         "lockstep": compute + reduce + push,
         "A3C, exact": compute + gather + workers * count * push,
         "A3C, one round late": max(compute, gather) + workers * (count + 1) * push,
-        "averaging every 8 rounds": compute + push + reduce / every,
+        "averaging every 8 rounds": compute + push + reduce / sync_every,
     }
 
 

@@ -5,9 +5,6 @@ whole episodes with the most probable action. It writes a table (interquartile m
 interval, worst seed) and the learning curves. The suites are in ``benchmarks/suites.py``.
 """
 
-import dataclasses
-import itertools
-import json
 import time
 from typing import Annotated, Any
 
@@ -15,16 +12,18 @@ import jax
 import numpy as np
 import scipy.stats
 import tyro
-from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from benchmarks.record import RESULTS, describe, markdown_table, save
+from benchmarks import record
+from benchmarks.figures import ALGORITHM_COLORS, caption, color_of, panels
+from benchmarks.record import describe, markdown_table, save
 from benchmarks.suites import SUITES
 from purejaxrl_a3c import evaluate, make_train
-from purejaxrl_a3c.run.logging import binned_mean
+from purejaxrl_a3c.config import flat, to_json
+from purejaxrl_a3c.run.plots import binned_mean
 
 SAMPLED = "_sampled"
 """At the end of the names of the results of policies that were evaluated with sampled actions."""
-COLORS = ("C3", "C0", "C1", "C9")
 
 
 def interquartile_mean(values, axis=-1):
@@ -55,23 +54,52 @@ def train_and_evaluate(config, seeds, episodes, deterministic=True):
     return jax.device_get(result.metrics), np.asarray(returns, np.float64)
 
 
-def plot(path, panels):
-    """Learning curves ``{title: {label: {frames, middle, low, high}}}``: interquartile mean, and range of seeds."""
-    figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
-    labels = dict.fromkeys(label for curves in panels.values() for label in curves)
-    colors = dict(zip(labels, itertools.cycle(COLORS), strict=False))
-    for axes, (title, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+def draw(found):
+    """Figure of the learning curves, a panel for each environment."""
+    panels_of: dict[str, dict[str, Any]] = {}
+    for name, row in found["results"].items():
+        label, title = _split(name)
+        panels_of.setdefault(title, {})[label] = row["curve"]
+    columns = 2 if len(panels_of) == 4 else min(3, len(panels_of))
+    figure, axes = panels(columns, -(-len(panels_of) // columns), height=3.4)
+    shown: dict[str, Any] = {}
+    for one, (title, curves) in zip(axes, panels_of.items(), strict=False):
         for label, curve in curves.items():
-            axes.plot(curve["frames"], curve["middle"], color=colors[label], lw=2, label=label)
-            axes.fill_between(curve["frames"], curve["low"], curve["high"], color=colors[label], alpha=0.15, lw=0)
-        axes.set_title(title)
-        axes.set_xlabel("frames")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
-    figure.axes[0].set_ylabel("return while training")
-    figure.axes[0].legend(frameon=False, loc="best")
-    figure.savefig(path, dpi=130)
+            style, frames = _style(label), np.array(curve["frames"])
+            shown[label] = one.plot(frames, curve["middle"], lw=2, label=label, **style)[0]
+            one.fill_between(frames, curve["low"], curve["high"], color=style["color"], alpha=0.15, lw=0)
+        one.set(title=title, xlabel="frames", xlim=(0, None))
+        one.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+        one.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for one in axes[len(panels_of) :]:
+        one.axis("off")
+    for one in axes[::columns]:
+        one.set_ylabel("return while training")
+    if len(shown) > 1:
+        figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=min(4, len(shown)))
+    only = "" if len(shown) > 1 else f"{next(iter(shown))}. "
+    caption(
+        figure, f"{only}Interquartile mean over {len(found['seeds'])} seeds; bands: from the worst to the best seed."
+    )
+    return figure
+
+
+def _split(name):
+    """Label and title of a row: an environment's name may hold spaces, but no label ends with that of another."""
+    known = {
+        f"{label} {title}": (label, title) for suite in SUITES.values() for title in suite for label in suite[title]
+    }
+    return known[name]
+
+
+def _style(label):
+    """The algorithm's colour, and another line for its second variant."""
+    variant = any(word in label for word in ("feed-forward", "without", "at rate 0"))
+    if label.startswith("RND"):
+        return {"color": ALGORITHM_COLORS["RND"], "ls": ":" if "A2C" in label else "-"}
+    if label == "one-step actor-critic":  # A2C with lambda 0
+        return {"color": ALGORITHM_COLORS["A2C"], "ls": ":"}
+    return {"color": color_of(label), "ls": "--" if variant else "-"}
 
 
 def smooth(metrics, bins=50):
@@ -88,7 +116,6 @@ def render(name, seeds, episodes, data, order):
     """The table of all rows that are in ``data``, and the picture."""
     actions = "sampled actions" if name.endswith(SAMPLED) else "the most probable action"
     rows: list[list[str]] = []
-    panels: dict[str, Any] = {}
     for title, label in order:
         row = data.get(f"{label} {title}")
         if row is None:
@@ -105,15 +132,14 @@ def render(name, seeds, episodes, data, order):
                 f"{row['staleness_mean']:.1f}",
             ]
         )
-        panels.setdefault(title, {})[label] = row["curve"]
     table = (
         f"Return of the trained policy: interquartile mean over {seeds} seeds, each the mean of {episodes} whole "
         f"episodes with {actions}.\n\n"
         + markdown_table(["", "frames", "return", "95 % interval", "worst seed", "mean staleness"], rows)
     )
     circumstances = [data[f"{label} {title}"]["measured"] for title, label in order if f"{label} {title}" in data]
-    save(name, {"seeds": list(range(seeds)), "episodes": episodes, "results": data}, table, circumstances)
-    plot(RESULTS / f"{name}.png", panels)
+    found = {"seeds": list(range(seeds)), "episodes": episodes, "results": data}
+    save(name, found, table, circumstances, draw)
 
 
 def main(
@@ -144,20 +170,19 @@ def main(
         metrics, returns = train_and_evaluate(config, seeds, episodes, deterministic=not sample)
         frames, curves = smooth(metrics)
         measured = {
-            "config": dataclasses.asdict(config),
-            "frames": config.total_frames,
+            "config": to_json(config),
+            "frames": flat(config)["total_frames"],
             "returns": returns.tolist(),
             "interquartile_mean": float(interquartile_mean(returns)),
             "interval": list(interval(returns)),
-            "staleness_mean": float(metrics.staleness_mean.mean()),
-            "seconds_of_all_seeds_with_compilation": time.perf_counter() - began,
+            "staleness_mean": float(metrics.losses["staleness_mean"].mean()),
             "curve": {
                 "frames": frames.tolist(),
                 "middle": interquartile_mean(curves, axis=0).tolist(),
                 "low": curves.min(0).tolist(),
                 "high": curves.max(0).tolist(),
             },
-            "measured": describe(),
+            "measured": describe() | {"seconds_of_all_seeds_with_compilation": time.perf_counter() - began},
         }
         # Read only now: another process may have added rows.
         data = load(name, seeds, episodes) | {f"{label} {title}": measured}
@@ -166,8 +191,7 @@ def main(
 
 def load(name, seeds, episodes):
     """The rows measured before with as many seeds and episodes, by name."""
-    path = RESULTS / f"{name}.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
+    found = record.load(name)
     same = found.get("seeds") == list(range(seeds)) and found.get("episodes") == episodes
     return {key: row for key, row in found["results"].items() if "measured" in row} if same else {}
 

@@ -15,10 +15,10 @@ from benchmarks.record import markdown_table, save
 PROGRAM = """
 import json, resource, sys
 import jax
-from purejaxrl_a3c import {name}
-from purejaxrl_a3c.run import train
-run = train.compile_run({name}.Config({settings}, total_frames=int(sys.argv[1])))
-for result in train.run_in_pieces(run, jax.random.key(0)):
+from purejaxrl_a3c import {name}, replace
+from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
+run = compile_run(replace({name}.Config(), {settings}, total_frames=int(sys.argv[1])))
+for result in run_in_chunks(run, jax.random.key(0)):
     pass
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))  # Linux counts kilobytes
 """

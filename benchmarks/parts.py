@@ -53,49 +53,64 @@ def looped(step):
 
 def parts(config):
     """``(start, {name: Part})`` of a config; ``start(key)`` is the carry of all parts but *push*."""
-    num_envs = config.num_workers * config.envs_per_worker if isinstance(config, a3c.Config) else config.num_envs
-    env = envs.make(config)
-    network = networks.make(config, env)
-    is_ppo = isinstance(config, ppo.Config)
-    objective = (ppo.OBJECTIVES[config.policy_loss] if is_ppo else objectives.policy_gradient)(network, config)
-    passes, count = (config.epochs, config.minibatches) if is_ppo else (1, 1)
+    gamma, rollouts = config.objective.gamma, config.rollouts
+    workers = isinstance(config, a3c.Config)
+    num_envs = rollouts.num_workers * rollouts.envs_per_worker if workers else rollouts.num_envs
+    rollout_length = rollouts.rollout_length
+    env = envs.make(config.env, gamma)
+    network = networks.make(config.network, env)
+    estimator = objectives.extrinsic(network, gamma)
+    objective = objectives.policy_gradient(network, config.objective, estimator)
+    passes, count = 1, 1
+    if isinstance(config, ppo.Config):
+        passes, count = config.epochs, config.num_minibatches
+        objective = ppo.POLICY_LOSSES[config.policy_loss](
+            network,
+            config.objective,
+            estimator,
+            clip_range=config.clip_range,
+            clip_values=config.clip_values,
+            normalize_advantages=config.normalize_advantages,
+            axis_name=None,
+        )
 
     def start(key):
         key_network, key_env, key_act = jax.random.split(key, 3)
         params = network.init(key_network)
-        positions = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_env, num_envs))
-        positions, trajectories = unroll(params, key_act, positions, config.rollout_length)
-        return params, positions, trajectories, deal(objective.prepare(params, trajectories))
+        actor_states = jax.vmap(lambda key: rollout.start(env, network, key))(jax.random.split(key_env, num_envs))
+        actor_states, trajectories = unroll(params, key_act, actor_states, rollout_length)
+        return params, actor_states, trajectories, deal(objective.prepare(params, trajectories))
 
-    def unroll(params, key, positions, steps):
+    def unroll(params, key, actor_states, steps):
         act = functools.partial(rollout.unroll, env, network, params)
         index = jnp.arange(num_envs * steps).reshape(num_envs, steps)
-        return jax.vmap(act)(positions, *rollout.draw(network, key, index))
+        return jax.vmap(act)(actor_states, *rollout.draw(network, key, index))
 
     def deal(batch):
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
     def tick(key, carry):
-        params, positions, *rest = carry
+        params, actor_states, *rest = carry
         key_act, key_env = jax.random.split(key)
         actions = random_actions(key_act)
-        state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), positions.env, actions)
+        state, timestep = jax.vmap(env.step)(jax.random.split(key_env, (num_envs, 2)), actor_states.env, actions)
         last = timestep.terminated | timestep.truncated
-        return params, positions._replace(env=state, obs=timestep.obs, first=last), *rest
+        return params, actor_states._replace(env=state, obs=timestep.obs, first=last), *rest
 
     def random_actions(key):
-        if isinstance(env.action_space, spaces.Discrete):
-            return jax.random.randint(key, (num_envs,), 0, env.action_space.n)
-        return jax.random.uniform(key, (num_envs, env.action_space.size), minval=-1)
+        space: Any = env.action_space
+        if isinstance(space, spaces.Discrete):
+            return jax.random.randint(key, (num_envs,), 0, space.n)
+        return jax.random.uniform(key, (num_envs, space.size), minval=-1)
 
     def step(key, carry):
-        keys = jax.random.split(key, config.rollout_length)
+        keys = jax.random.split(key, rollout_length)
         return jax.lax.scan(lambda carry, key: (tick(key, carry), None), carry, keys)[0]
 
     def act(key, carry):
-        params, positions, *rest = carry
-        positions, _ = unroll(params, key, positions, config.rollout_length)
-        return params, positions, *rest
+        params, actor_states, *rest = carry
+        actor_states, _ = unroll(params, key, actor_states, rollout_length)
+        return params, actor_states, *rest
 
     def descend(params, minibatch):
         gradient, _ = jax.grad(objective.loss, has_aux=True)(params, minibatch)
@@ -103,29 +118,29 @@ def parts(config):
         return jax.tree.map(lambda p, g: p - 1e-6 * g, params, gradient), None
 
     def learn(key, carry):
-        params, positions, trajectories, batch = carry
+        params, actor_states, trajectories, batch = carry
         params = jax.lax.fori_loop(0, passes, lambda _, p: jax.lax.scan(descend, p, batch)[0], params)
-        return params, positions, trajectories, batch
+        return params, actor_states, trajectories, batch
 
     def prepare(key, carry):
-        params, positions, trajectories, _ = carry
+        params, actor_states, trajectories, _ = carry
         batch = deal(objective.prepare(params, trajectories))
         total = sum(x.sum() for x in jax.tree.leaves(batch) if jnp.issubdtype(x.dtype, jnp.floating))
-        return jax.tree.map(lambda p: p + 1e-30 * total, params), positions, trajectories, batch
+        return jax.tree.map(lambda p: p + 1e-30 * total, params), actor_states, trajectories, batch
 
     def one_tick(key, carry):
         return tick(key, carry)[1]
 
     def one_act(key, carry):
-        params, positions, *_ = carry
-        return unroll(params, key, positions, 1)
+        params, actor_states, *_ = carry
+        return unroll(params, key, actor_states, 1)
 
     def one_minibatch(key, carry):
         return descend(carry[0], jax.tree.map(lambda x: x[0], carry[3]))
 
     return start, {
-        "step": Part(step, one_tick, config.rollout_length),
-        "act": Part(act, one_act, config.rollout_length),
+        "step": Part(step, one_tick, rollout_length),
+        "act": Part(act, one_act, rollout_length),
         "learn": Part(learn, one_minibatch, passes * count),
         "prepare": Part(prepare, prepare, 1),
     }
@@ -133,11 +148,12 @@ def parts(config):
 
 def push_loop(config):
     """``(start, loop)`` of A3C's pushes alone, with gradients that cost nothing; ``config`` is A3C's."""
-    network = networks.make(config, envs.make(config))
-    workers = config.num_workers
-    rule = updates.asynchronous(optimizers.shared_rmsprop(config, num_updates=config.total_frames), workers)
+    network = networks.make(config.network, envs.make(config.env, config.objective.gamma))
+    workers = config.rollouts.num_workers
+    optimizer = optimizers.make(config.optimizer, num_updates=config.rollouts.total_frames)
+    rule: Any = updates.asynchronous(optimizer, workers, updates.Asynchrony())
 
-    def loss(params, scale):
+    def loss(params, scale, *adapted):
         return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(params)) * scale, {}
 
     objective = Objective(lambda params, scale: scale, loss)

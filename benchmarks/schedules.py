@@ -4,8 +4,6 @@
 in turns (A B C A B C ...); every ratio is a median of ratios within one turn.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import tyro
 
@@ -13,6 +11,7 @@ from benchmarks.parts import algorithm_loop
 from benchmarks.record import markdown_table, save
 from benchmarks.speed import actor_critics
 from benchmarks.timing import in_turns, rate
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 PLAIN = "random order, once a round"
@@ -45,7 +44,7 @@ def main(num_envs: tuple[int, ...] = (64, 512), repetitions: int = 7, seconds: f
         loops = {name: algorithm_loop(replace(config, asynchrony=settings)) for name, settings in SCHEDULES.items()}
         took = {name: np.array(one.seconds) for name, one in in_turns(loops, repetitions, seconds).items()}
         for name, x in took.items():
-            rows[name] += [rate(n * config.rollout_length, x), f"{np.median(took[PLAIN] / x):.2f}"]
+            rows[name] += [rate(n * config.rollouts.rollout_length, x), f"{np.median(took[PLAIN] / x):.2f}"]
         data[str(n)] = {name: x.tolist() for name, x in took.items()}
     header = ["schedule"] + [text for n in num_envs for text in (f"{n} environments", "of plain A3C")]
     table = (

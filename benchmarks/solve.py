@@ -10,7 +10,7 @@ Learning rates are constant or fall to 0 over the ``frames`` of the row, so a ru
 """
 
 import dataclasses
-from dataclasses import asdict, replace
+import json
 from typing import Any, NamedTuple
 
 import tyro
@@ -20,6 +20,7 @@ from benchmarks.peers.protocol import Task
 from benchmarks.record import describe, markdown_table, rows_of, save, spread
 from benchmarks.suites import SUITES
 from purejaxrl_a3c import a2c, a3c
+from purejaxrl_a3c.config import flat, replace
 
 
 class Row(NamedTuple):
@@ -31,17 +32,11 @@ class Row(NamedTuple):
 
 def ours(config, **task):
     """The row of a ``Config`` of ours."""
-    values = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if field.name not in ("wrappers", "asynchrony")
-    }
-    rebuilt = type(config)(**values)
-    if rebuilt != config:
+    values = flat(config)
+    if replace(type(config)(), **json.loads(json.dumps(values))) != config:
         raise ValueError(f"a command line does not say this: {config}")
     algorithm = type(config).__module__.rsplit(".", 1)[-1]
-    frames = config.total_frames
-    return Row("ours", Task(algorithm, config.env_id, frames=frames, hyperparameters=values, **task))
+    return Row("ours", Task(algorithm, values["env_id"], frames=values["total_frames"], hyperparameters=values, **task))
 
 
 CARTPOLE: dict[str, Any] = {"threshold": 475.0, "piece": 10_240}
@@ -56,8 +51,10 @@ FOUND: dict[str, Any] = {
 }
 
 ROWS = {
-    "A2C on CartPole-v1": ours(a2c.Config(learning_rate=2e-3, **FOUND), **CARTPOLE),
-    "A3C on CartPole-v1": ours(a3c.Config(num_workers=8, envs_per_worker=2, learning_rate=1.5e-3, **FOUND), **CARTPOLE),
+    "A2C on CartPole-v1": ours(replace(a2c.Config(), learning_rate=2e-3, **FOUND), **CARTPOLE),
+    "A3C on CartPole-v1": ours(
+        replace(a3c.Config(), num_workers=8, envs_per_worker=2, learning_rate=1.5e-3, **FOUND), **CARTPOLE
+    ),
     "PPO on CartPole-v1": ours(SUITES["ppo"]["CartPole-v1"]["PPO"], **CARTPOLE),
     # RL Baselines3 Zoo's.
     "SB3 A2C on CartPole-v1": Row(
@@ -89,7 +86,7 @@ ROWS = {
             num_envs=5,
             rollout_length=100,
             epochs=5,
-            minibatches=5,
+            num_minibatches=5,
             frames=100_000,
             hyperparameters={"learning_rate": 7.5e-4, "max_grad_norm": 0.5},
             **CARTPOLE,
@@ -139,8 +136,8 @@ def main(seeds: int = 10, only: str = ""):
             continue
         measured = {
             "threshold": task.threshold,
-            "task": asdict(task),
-            "answers": [processes.train(script, python, replace(task, seed=seed)) for seed in range(seeds)],
+            "task": dataclasses.asdict(task),
+            "answers": [processes.train(script, python, dataclasses.replace(task, seed=seed)) for seed in range(seeds)],
             "measured": describe(),
         }
         # Read only now: another process may have added rows.

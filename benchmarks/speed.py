@@ -11,21 +11,22 @@ policy, without learning. A last table says what the parts ask of the machine (`
 
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from benchmarks import parts, roofline
+from benchmarks.figures import caption, color_of, legend_above, panels
 from benchmarks.peers.processes import compile_sources
-from benchmarks.record import RESULTS, markdown_table, put_into_readme, save
+from benchmarks.record import markdown_table, put_into_readme, save
 from benchmarks.timing import in_turns, rate
 from purejaxrl_a3c import a2c, a3c, ppo
+from purejaxrl_a3c.config import replace
 
 WORKERS = 16
+COMPILED, COMPILATIONS = ("a3c", "a2c", "ppo"), 5  # default runs whose compilation is timed, and how often
 FOREVER = 1_000_000_000  # frames: the learning rate does not reach 0 while we measure
 MINATAR: dict[str, Any] = {"torso": "minatar", "hidden_sizes": (128,), "activation": "relu", "shared_torso": True}
 LSTM: dict[str, Any] = {"core": "lstm", "shared_torso": True}
@@ -41,21 +42,23 @@ class Case(NamedTuple):
 
 def actor_critics(title, num_envs, **changes):
     """A2C and A3C on rollouts of 5 steps, as in Mnih et al. 2016; 2x64 tanh unless ``changes`` say otherwise."""
-    shared: dict[str, Any] = {"rollout_length": 5, "lambda_": 1.0, "total_frames": FOREVER} | changes
+    shared: dict[str, Any] = {"rollout_length": 5, "gae_lambda": 1.0, "total_frames": FOREVER} | changes
     each = num_envs // WORKERS
     return Case(
         title,
         num_envs,
         {
-            "A2C": a2c.Config(num_envs=num_envs, **shared),
-            "A3C": a3c.Config(num_workers=WORKERS, envs_per_worker=each, **shared),
+            "A2C": replace(a2c.Config(), num_envs=num_envs, **shared),
+            "A3C": replace(a3c.Config(), num_workers=WORKERS, envs_per_worker=each, **shared),
         },
     )
 
 
 def proximal(title, num_envs, **changes):
     """PPO with PureJaxRL's settings for CartPole: 128 steps, 4 epochs of 4 minibatches, 2x64 tanh."""
-    config = ppo.Config(num_envs=num_envs, rollout_length=128, epochs=4, minibatches=4, total_frames=FOREVER)
+    config = replace(
+        ppo.Config(), num_envs=num_envs, rollout_length=128, epochs=4, num_minibatches=4, total_frames=FOREVER
+    )
     return Case(title, num_envs, {"PPO": replace(config, **changes)})
 
 
@@ -91,7 +94,7 @@ def measure(case, repetitions, seconds, best):
     loops |= {label: parts.algorithm_loop(config) for label, config in case.configs.items()}
     timed = in_turns(loops, repetitions, seconds)
     took = {name: np.array(one.seconds) for name, one in timed.items()}
-    frames = case.num_envs * config.rollout_length
+    frames = case.num_envs * config.rollouts.rollout_length
     asked = {}
     for name in ("step", "act", "learn"):
         wanted = roofline.demand(pieces[name], timed[name].state)
@@ -163,7 +166,7 @@ def tables(data):
         "\nMicroseconds an iteration, by part (median).\n\n",
         markdown_table(["", "environments", "step", "act", "learn", "prepare", "push", "whole"], times),
         f"\nSeconds to trace and compile the default run of the command line, in a fresh process without a cache "
-        f"(median of 5): {compiling}.\n"
+        f"(median of {COMPILATIONS}): {compiling}.\n"
         f"\nWhat a frame asks for, and its share of the machine's best ({best.operations / 1e9:,.0f} GFLOP/s in a "
         f"large product, {best.bytes / 1e9:,.0f} GB/s in a vector that stays in cache). Bytes are those that kernels "
         f"read and write, also from caches. Below {roofline.ENOUGH} of both, the kernels are too small for the machine."
@@ -174,27 +177,33 @@ def tables(data):
     )
 
 
-def plot(path, rows):
-    """Frames a second against environments, of everything measured at more than one number of them."""
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
-    axes = figure.subplots()
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
+def draw(found):
+    """Figure of frames a second against environments, of everything measured at more than one number of them."""
+    curves: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for row in found["rows"]:
         if row["title"] == "CartPole-v1":
+            steps = row["frames_per_iteration"] // row["num_envs"]
             for name in ("act", *row["over_sum_of_parts"]):
-                point = row["frames_per_iteration"] / np.median(row["seconds_per_iteration"][name]) / 1e6
-                label = {"act": f"acting alone, {row['frames_per_iteration'] // row['num_envs']} steps"}.get(name, name)
-                curves.setdefault(label, []).append((row["num_envs"], float(point)))
+                millions = row["frames_per_iteration"] / np.array(row["seconds_per_iteration"][name]) / 1e6
+                label = f"acting alone, {steps} steps" if name == "act" else name
+                curves.setdefault(label, []).append((row["num_envs"], millions))
+    figure, (axes,) = panels(height=4.6)
     for label, points in curves.items():
-        axes.plot(*zip(*points, strict=True), "o--" if "acting" in label else "o-", label=label)
+        low, middle, high = np.array([np.percentile(rates, [0, 50, 100]) for _, rates in points]).T
+        sizes, style = [size for size, _ in points], "o--" if "acting" in label else "o-"
+        color = color_of(label, default="0.3" if "128" in label else "0.6")
+        axes.plot(sizes, middle, style, color=color, label=label)
+        axes.fill_between(sizes, low, high, color=color, alpha=0.2, lw=0)
     axes.set(xscale="log", yscale="log", xlabel="environments", ylabel="million frames per second", title="CartPole-v1")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(FixedLocator(sorted({size for points in curves.values() for size, _ in points})))
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
-    figure.legend(frameon=False, loc="outside right upper")
-    figure.savefig(path, dpi=130)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.xaxis.set_minor_locator(NullLocator())
+    legend_above(figure, axes, 3)
+    caption(figure, f"Median of {found['repetitions']} measurements in turn; bands: their range.")
+    return figure
 
 
 def compile_seconds(names, repetitions):
@@ -203,7 +212,7 @@ def compile_seconds(names, repetitions):
     measured: dict[str, list[float]] = {name: [] for name in names}
     for name in tuple(names) * repetitions:
         program = (
-            f"from purejaxrl_a3c import {name}; from purejaxrl_a3c.run.train import compile_run; "
+            f"from purejaxrl_a3c import {name}; from purejaxrl_a3c.run.chunks import compile_run; "
             f"print(compile_run({name}.Config()).compile_seconds)"
         )
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
@@ -219,7 +228,7 @@ def main(
     """Measure and write results/speed_SUITE.json, .md and .png, and the README's table."""
     if suite not in SUITES:
         raise SystemExit(f"suite: {suite!r}; accepted: {', '.join(SUITES)}")
-    compiling = compile_seconds(("a3c", "a2c", "ppo"), 5)
+    compiling = compile_seconds(COMPILED, COMPILATIONS)
     best = roofline.peaks()
     rows = []
     for case in SUITES[suite]:
@@ -227,10 +236,9 @@ def main(
         print(case.title, case.num_envs, rows[-1]["over_sum_of_parts"], file=sys.stderr, flush=True)
     data = {"repetitions": repetitions, "peaks": best, "compile_seconds": compiling, "rows": rows}
     written = tables(data)
-    save(f"speed_{suite}", data, "".join(written))
+    save(f"speed_{suite}", data, "".join(written), draw=draw)
     if suite != "small":
         put_into_readme(f"speed on a {suite.upper()}", written[1])
-    plot(RESULTS / f"speed_{suite}.png", rows)
 
 
 if __name__ == "__main__":

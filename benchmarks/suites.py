@@ -1,9 +1,9 @@
 """What `benchmarks.learning` trains: for each suite, panels, and for each panel the settings of its curves by label."""
 
-from dataclasses import replace
 from typing import Any
 
 from purejaxrl_a3c import a2c, a3c, ppo, reinforce, rnd
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
 
 ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
@@ -34,18 +34,19 @@ def _minatar(**changes):
     shared |= changes
     careful: dict[str, Any] = {"rollout_length": 10, "gamma": 0.97, "entropy_coefficient": 0.02, "layer_norm": True}
     return {
-        "A3C": a3c.Config(learning_rate=2e-3, **shared),
-        "A2C": a2c.Config(num_envs=16, learning_rate=4e-3, **careful, **shared),
+        "A3C": replace(a3c.Config(), learning_rate=2e-3, **shared),
+        "A2C": replace(a2c.Config(), num_envs=16, learning_rate=4e-3, **careful, **shared),
     }
 
 
 def _ppo_minatar(**changes):
     """Settings found on Breakout. Fully connected layers, a sixth of the convolution's time on a CPU, do as well."""
     return {
-        "PPO": ppo.Config(
+        "PPO": replace(
+            ppo.Config(),
             num_envs=128,
             rollout_length=64,
-            minibatches=16,
+            num_minibatches=16,
             total_frames=10_000_000,
             learning_rate=4e-3,
             clip_range=0.1,
@@ -61,12 +62,12 @@ def _deep_sea():
     """PPO and A2C, each without and with a bonus."""
     shared: dict[str, Any] = {"env_id": "DeepSea-bsuite", "num_envs": 16, "total_frames": 100_000, "gamma": 0.999}
     agents: dict[str, Any] = {
-        "PPO": ppo.Config(rollout_length=32, learning_rate=1e-3, **shared),
-        "A2C": a2c.Config(rollout_length=16, learning_rate=2e-3, **shared),
+        "PPO": replace(ppo.Config(), rollout_length=32, learning_rate=1e-3, **shared),
+        "A2C": replace(a2c.Config(), rollout_length=16, learning_rate=2e-3, **shared),
     }
     bonuses = {
-        "RND (PPO)": rnd.Config(agent=agents["PPO"], predictor_learning_rate=1e-3),
-        "RND (A2C)": rnd.Config(agent=agents["A2C"]),
+        "RND (PPO)": replace(rnd.Config(), agent=agents["PPO"], predictor_learning_rate=1e-3),
+        "RND (A2C)": replace(rnd.Config(), agent=agents["A2C"]),
     }
     return agents | bonuses
 
@@ -85,14 +86,15 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "continuous": {
         "Pendulum-v1": {
-            "A2C": a2c.Config(
+            "A2C": replace(
+                a2c.Config(),
                 env_id="Pendulum-v1",
                 num_envs=8,
                 rollout_length=8,
                 total_frames=1_000_000,
                 learning_rate=1e-3,
                 gamma=0.9,
-                lambda_=0.9,
+                gae_lambda=0.9,
                 entropy_coefficient=0.0,
                 activation="relu",
                 initial_scale=0.5,
@@ -100,12 +102,13 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             )
         },
         "MountainCarContinuous-v0": {
-            "A2C": a2c.Config(
+            "A2C": replace(
+                a2c.Config(),
                 env_id="MountainCarContinuous-v0",
                 rollout_length=32,
                 total_frames=1_000_000,
                 gamma=0.995,
-                lambda_=0.95,
+                gae_lambda=0.95,
                 entropy_coefficient=0.0,
                 wrappers=NORMALIZED,
             )
@@ -114,13 +117,14 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     # Needs the extra "brax". Without a learning rate the policy stays what it was at the start.
     "brax": {
         "brax/inverted_pendulum": {
-            label: a2c.Config(
+            label: replace(
+                a2c.Config(),
                 env_id="brax/inverted_pendulum",
                 num_envs=64,
                 rollout_length=10,
                 total_frames=300_000,
                 learning_rate=rate,
-                lambda_=0.95,
+                gae_lambda=0.95,
                 entropy_coefficient=0.0,
                 initial_scale=0.5,
                 wrappers=NORMALIZED,
@@ -142,54 +146,58 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     # CartPole's and Pendulum's settings are close to those of RL Baselines3 Zoo, in a tenth of A2C's frames.
     "ppo": {
         "CartPole-v1": {
-            "PPO": ppo.Config(
+            "PPO": replace(
+                ppo.Config(),
                 rollout_length=32,
                 epochs=20,
-                minibatches=1,
+                num_minibatches=1,
                 total_frames=100_000,
                 learning_rate=1e-3,
                 gamma=0.98,
-                lambda_=0.8,
+                gae_lambda=0.8,
                 entropy_coefficient=0.0,
             )
         },
         "Acrobot-v1": {
-            "PPO": ppo.Config(
+            "PPO": replace(
+                ppo.Config(),
                 env_id="Acrobot-v1",
                 # RL Baselines3 Zoo's settings, with more passes and a higher rate; found on seeds 200 to 205.
                 num_envs=16,
                 rollout_length=256,
                 total_frames=1_000_000,
                 epochs=10,
-                minibatches=64,
+                num_minibatches=64,
                 learning_rate=1e-3,
-                lambda_=0.94,
+                gae_lambda=0.94,
                 entropy_coefficient=0.0,
                 wrappers=Wrappers(normalize_observations=True),
             )
         },
         "MountainCar-v0": {
-            "PPO": ppo.Config(
+            "PPO": replace(
+                ppo.Config(),
                 env_id="MountainCar-v0",
                 num_envs=16,
                 total_frames=1_000_000,
                 learning_rate=1e-3,
-                lambda_=0.98,
+                gae_lambda=0.98,
                 entropy_coefficient=0.01,
                 wrappers=NORMALIZED,
             )
         },
         "Pendulum-v1": {
-            "PPO": ppo.Config(
+            "PPO": replace(
+                ppo.Config(),
                 env_id="Pendulum-v1",
                 num_envs=4,
                 rollout_length=512,
                 epochs=10,
-                minibatches=32,
+                num_minibatches=32,
                 total_frames=100_000,
                 learning_rate=1e-3,
                 gamma=0.9,
-                lambda_=0.9,
+                gae_lambda=0.9,
                 entropy_coefficient=0.0,
                 activation="relu",
                 wrappers=replace(NORMALIZED, stagger_resets=200),
@@ -203,8 +211,8 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     "reinforce": {
         "CartPole-v1": {
             "REINFORCE": reinforce.Config(),
-            "REINFORCE without baseline": reinforce.Config(baseline="none", learning_rate=3e-3),
-            "one-step actor-critic": a2c.Config(lambda_=0.0),
+            "REINFORCE without baseline": replace(reinforce.Config(), baseline="none", learning_rate=3e-3),
+            "one-step actor-critic": replace(a2c.Config(), gae_lambda=0.0),
         }
     },
     # One way out of 256 pays, and every step of it costs: what does not explore learns to stay.

@@ -7,6 +7,7 @@ from benchmarks.claims import threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
 from purejaxrl_a3c import a2c
+from purejaxrl_a3c.config import replace
 
 
 def test_a_slow_first_call_does_not_decide_how_many_iterations_are_timed(monkeypatch):
@@ -16,7 +17,7 @@ def test_a_slow_first_call_does_not_decide_how_many_iterations_are_timed(monkeyp
 
 
 def test_sampled_actions_are_not_the_most_probable_ones():
-    config = a2c.Config(env_id="Catch-bsuite", hidden_sizes=(8,), total_frames=160, learning_rate=0.0)
+    config = replace(a2c.Config(), env_id="Catch-bsuite", hidden_sizes=(8,), total_frames=160, learning_rate=0.0)
     (_, greedy), (_, sampled) = (train_and_evaluate(config, 2, 16, deterministic) for deterministic in (True, False))
     assert greedy.shape == sampled.shape == (2,)
     assert (greedy != sampled).any()

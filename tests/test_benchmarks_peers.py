@@ -1,11 +1,11 @@
 """The comparison with other packages: same work on both sides, ratios within a turn, and when a run has solved."""
 
 import ast
+import dataclasses
 import inspect
 import json
 import re
 import tomllib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from benchmarks.peers import __main__ as driver
 from benchmarks.peers import ours, plain_ppo, protocol, rejax_ppo, sb3
 from benchmarks.peers.protocol import Task
 from purejaxrl_a3c import a2c, a3c, make_train, ppo
+from purejaxrl_a3c.config import flat, replace
 
 PEERS = [sb3, rejax_ppo, plain_ppo]
 MODULES = {"a2c": a2c, "a3c": a3c, "ppo": ppo}
@@ -49,7 +50,7 @@ def _work_of_peer(comparison):
     task = protocol.parse(protocol.arguments(comparison.task_of_peer()))
     if comparison.peer == "plain_ppo":
         given = plain_ppo.settings(task)
-        frames, count = given["num_envs"] * given["rollout_length"], given["minibatches"]
+        frames, count = given["num_envs"] * given["rollout_length"], given["num_minibatches"]
         updates, widths = given["epochs"] * count, given["hidden_sizes"]
         return given["env_id"], given["num_envs"], frames, updates, frames // count, widths
     if comparison.peer == "rejax_ppo":
@@ -70,14 +71,15 @@ def _work_of_peer(comparison):
 
 def _work_of_ours(comparison, algorithm):
     task = protocol.parse(protocol.arguments(comparison.task_of_ours(algorithm)))
-    config = MODULES[algorithm].Config(**ours.settings(task))
-    count = getattr(config, "minibatches", 1)
-    envs = config.num_workers * config.envs_per_worker if algorithm == "a3c" else config.num_envs
+    config = replace(MODULES[algorithm].Config(), **ours.settings(task))
+    values = flat(config)
+    count = values.get("num_minibatches", 1)
+    envs = values["num_workers"] * values["envs_per_worker"] if algorithm == "a3c" else values["num_envs"]
     frames = config.build().frames_per_step
-    assert not config.shared_torso
-    assert config.activation == "tanh"
-    updates = getattr(config, "epochs", 1) * count
-    return config.env_id, envs, frames, updates, frames // count, config.hidden_sizes
+    assert not values["shared_torso"]
+    assert values["activation"] == "tanh"
+    updates = values.get("epochs", 1) * count
+    return values["env_id"], envs, frames, updates, frames // count, values["hidden_sizes"]
 
 
 @pytest.mark.parametrize("name", driver.COMPARISONS)
@@ -86,8 +88,8 @@ def test_both_sides_do_the_same_work(name):
     assert comparison.task_of_peer().threshold is None
     for algorithm in comparison.ours:
         assert _work_of_ours(comparison, algorithm) == _work_of_peer(comparison)
-        differs = replace(comparison.task_of_ours(algorithm), algorithm=comparison.algorithm, frames=0)
-        assert differs == replace(comparison.task_of_peer(), frames=0)
+        task = dataclasses.replace(comparison.task_of_ours(algorithm), algorithm=comparison.algorithm, frames=0)
+        assert task == dataclasses.replace(comparison.task_of_peer(), frames=0)
 
 
 def test_ratios_are_within_a_turn():
@@ -157,8 +159,8 @@ def test_a_run_that_uses_up_its_frames_has_not_solved(monkeypatch):
 @pytest.mark.parametrize("name", [name for name, row in solve.ROWS.items() if row.script == "ours"])
 def test_our_solve_rows_reach_the_process_whole(name):
     task = protocol.parse(protocol.arguments(solve.ROWS[name].task))
-    config = MODULES[task.algorithm].Config(**ours.settings(task))
-    assert config.total_frames == task.frames
+    config = replace(MODULES[task.algorithm].Config(), **ours.settings(task))
+    assert config.rollouts.total_frames == task.frames
     assert solve.ours(config, threshold=task.threshold, piece=task.piece).task == solve.ROWS[name].task
     assert inspect.isfunction(make_train(config))  # it builds
 

@@ -1,11 +1,10 @@
 """The learning targets, over 10 seeds and the default settings: minutes, so only with ``-m slow``."""
 
-from dataclasses import replace
-
 import pytest
 
 from benchmarks.learning import interquartile_mean, train_and_evaluate
 from benchmarks.suites import ALGORITHMS
+from purejaxrl_a3c import replace
 
 pytestmark = pytest.mark.slow
 

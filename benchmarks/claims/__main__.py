@@ -1,15 +1,16 @@
 """All claims, one after another, and the page about them: ``python -m benchmarks.claims [--full] [--page-only]``."""
 
 import importlib
-import json
 from pathlib import Path
 
 import tyro
 
-from benchmarks.claims.common import DEFAULT, FOLDER, FULL
+from benchmarks import record
+from benchmarks.claims.common import DEFAULT, FULL
 
 SCRIPTS = (
-    "equalities",
+    "mean_gradient",
+    "degenerate",
     "staleness",
     "corrections",
     "decorrelation",
@@ -22,6 +23,7 @@ SCRIPTS = (
     "stragglers",
     "policy_lag",
 )
+"""Each writes the result of the same name."""
 PAGE = Path(__file__).parent / "README.md"
 HEAD = """# The claims of the tutorials, as measurements
 
@@ -32,24 +34,24 @@ reinforcement learning. `python -m benchmarks.claims` measures everything again 
 """
 
 
-def page():
+def page() -> str:
     """The page as text, from the results that are there."""
-    found = [json.loads(path.read_text()) | {"path": path} for path in sorted(FOLDER.glob("*.json"))]
-    seeds = len(next(result["seeds"] for result in found if "seeds" in result))
+    found = {name: record.load(f"claims/{name}") for name in SCRIPTS}
+    found = {name: result for name, result in found.items() if result}
+    seeds = len(next(result["seeds"] for result in found.values() if "seeds" in result))
     parts = [HEAD.format(seeds=seeds)]
-    rows = "".join(f"| {x['number']} | {x['claim']} | {x['verdict']} |\n" for x in found)
+    rows = "".join(f"| {x['number']} | {x['claim']} | {x['verdict']} |\n" for x in found.values())
     parts.append("| | claim | verdict |\n| ---: | --- | --- |\n" + rows)
-    for result in found:
-        stem = f"../results/claims/{result['path'].stem}"
+    for name, result in found.items():
+        stem = f"../results/claims/{name}"
         parts.append(
             f"## {result['number']}. {result['claim']}\n\n![{result['claim']}]({stem}.png)\n\n"
-            f"**{result['verdict'].capitalize()}**: {result['sentence']} ([table]({stem}.md), "
-            f"[script]({result['script']}.py))\n"
+            f"**{result['verdict'].capitalize()}**: {result['sentence']} ([table]({stem}.md), [script]({name}.py))\n"
         )
     return "\n".join(parts)
 
 
-def main(full: bool = False, page_only: bool = False):
+def main(full: bool = False, page_only: bool = False) -> None:
     """Measure all claims and write the page.
 
     Args:

@@ -1,6 +1,6 @@
-"""What the scripts of the claims share: sweeps in one program, intervals, figures and reports."""
+"""Shared by the scripts of the claims: sweeps in one program, intervals, figures and reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,15 +10,13 @@ import scipy.stats
 import tyro
 from matplotlib.figure import Figure
 
+from benchmarks.figures import caption, panels
 from benchmarks.learning import interquartile_mean
-from benchmarks.record import RESULTS, markdown_table, save
-
-FOLDER = RESULTS / "claims"
-COLORS = ("C0", "C3", "C2", "C1", "C4", "C5", "C9")
+from benchmarks.record import markdown_table, plain, save
 
 
 class Sizes(NamedTuple):
-    """How much to spend."""
+    """How much to measure."""
 
     seeds: int
     frames: int  # of each run
@@ -97,48 +95,63 @@ def best_rate(returns, axis=-2):
     return np.argmax(interquartile_mean(returns, axis=-1), axis=axis + 1 if axis < -1 else axis)
 
 
-def panels(count=1, width=5.2, height=3.8):
-    """A `Figure` and its axes, without clutter."""
-    figure = Figure(figsize=(width * count, height), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    for one in axes:
-        one.grid(alpha=0.3)
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes)
+def seeds_note(found, bands="bars"):
+    """The caption of a figure of interquartile means over the seeds of ``found``."""
+    return f"Interquartile mean over {len(found['seeds'])} seeds; {bands}: its bootstrap 95 % interval."
 
 
-def compare_arms(labels, returns, rates, ticks, header, xlabel):
-    """Figure and table of arms, each at its own best learning rate.
+def at_best_rates(returns):
+    """Returns ``[..., seeds]`` at the best of the rates in ``[..., rates, seeds]``, and which one that is ``[...]``."""
+    best = best_rate(returns)
+    return np.take_along_axis(returns, best[..., None, None], -2)[..., 0, :], best
+
+
+def arms_table(labels, returns, rates, ticks, header):
+    """A table of arms, each at its own best learning rate.
 
     Args:
         labels: of the arms.
         returns: ``[arms, ticks, rates, seeds]``.
         rates: learning rates.
-        ticks: what is on the horizontal axis, and in the table's columns.
+        ticks: the table's columns.
         header: of a column, before its tick.
-        xlabel: of the figure.
 
     Returns:
-        ``(figure, table, returns [arms, ticks, seeds] at the best rates)``.
+        ``(table, returns [arms, ticks, seeds] at the best rates)``.
     """
-    best = best_rate(returns)
-    swept = np.take_along_axis(returns, best[..., None, None], -2)[..., 0, :]
-    figure, (axes,) = panels(width=6.4)
+    swept, best = at_best_rates(returns)
     rows: list[list[str]] = []
-    for color, label, values, chosen in zip(COLORS, labels, swept, np.array(rates)[best], strict=False):
-        middle, low, high = interval(values)
-        at = np.arange(len(ticks)) + 0.05 * len(rows)
-        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=2)
-        cells = zip(middle, low, high, chosen, strict=True)
+    for label, values, chosen in zip(labels, swept, np.array(rates)[best], strict=True):
+        cells = zip(*interval(values), chosen, strict=True)
         rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
-    axes.set(xticks=range(len(ticks)), xticklabels=ticks, xlabel=xlabel)
-    axes.set(ylabel="CartPole-v1, return late in training", title="each at its own best learning rate")
-    axes.legend(frameon=False)
     table = (
         "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
         + markdown_table(["correction", *(f"{header} {tick}" for tick in ticks)], rows)
     )
-    return figure, table, swept
+    return table, swept
+
+
+def draw_arms(found, labels, colors, ticks, xlabel):
+    """Figure of the arms in ``found["returns"]``, as of `arms_table`.
+
+    Args:
+        found: what the JSON holds.
+        labels: of the arms.
+        colors: of the arms.
+        ticks: what is on the horizontal axis.
+        xlabel: of the horizontal axis.
+    """
+    swept, _ = at_best_rates(np.array(found["returns"]))
+    figure, (axes,) = panels(height=4.6)
+    for i, (color, label, values) in enumerate(zip(colors, labels, swept, strict=False)):
+        middle, low, high = interval(values)
+        at = np.arange(len(ticks)) + 0.06 * (i - len(labels) / 2)  # so that the bars do not hide each other
+        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=3)
+    axes.set(xticks=range(len(ticks)), xticklabels=ticks, xlabel=xlabel, ylim=(0, None))
+    axes.set(ylabel="return late in training", title="CartPole-v1, each arm at its own best learning rate")
+    axes.legend()
+    caption(figure, seeds_note(found))
+    return figure
 
 
 def report(
@@ -148,36 +161,27 @@ def report(
     verdict: str,
     sentence: str,
     table: str,
-    figure: Figure,
+    draw: Callable[[dict[str, Any]], Figure],
     data: Mapping[str, Any],
     sizes: Sizes | None = None,
-    script: str = "",
 ):
-    """Write ``results/claims/NN_name.json``, ``.md`` and ``.png``, and print table and verdict.
+    """Write ``results/claims/NAME.json``, ``.md`` and ``.png``, and print table and verdict.
 
     Args:
         number: of the experiment.
-        name: of the files.
+        name: of the files and of the script.
         claim: one sentence, as a tutorial would have it.
         verdict: "confirmed", "refuted" or "not decided".
         sentence: why, with figures and intervals.
         table: Markdown, with what a reader needs to understand it.
-        figure: to save.
+        draw: makes the figure from what the JSON holds.
         data: everything measured, for the JSON.
         sizes: seeds and frames, where runs were trained.
-        script: the module's name, if it is not ``name``.
     """
     if verdict not in ("confirmed", "refuted", "not decided"):
         raise ValueError(verdict)
-    FOLDER.mkdir(exist_ok=True)
-    stem = f"{number:02d}_{name}"
-    about = {"number": number, "script": script or name, "claim": claim, "verdict": verdict, "sentence": sentence}
+    about = {"number": number, "claim": claim, "verdict": verdict, "sentence": sentence}
     about |= {"seeds": list(range(sizes.seeds)), "frames": sizes.frames} if sizes else {}
     text = f"**{claim}**\n\n{table}\n{verdict.capitalize()}: {sentence}\n"
-    save(f"claims/{stem}", about | jax.tree.map(_plain, dict(data)), text)
-    figure.savefig(FOLDER / f"{stem}.png", dpi=120)
+    save(f"claims/{name}", about | plain(dict(data)), text, draw=draw)
     print(f"{number}. {verdict}: {sentence}")
-
-
-def _plain(value):
-    return value.tolist() if isinstance(value, np.ndarray | np.generic | jax.Array) else value

@@ -1,13 +1,14 @@
 """Experiment 4: what corrections of stale gradients are worth, at each delay."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from benchmarks.claims import policy_lag, staleness
-from benchmarks.claims.common import compare_arms, difference, late_return, main, report, sweep
+from benchmarks.claims.common import arms_table, difference, draw_arms, late_return, main, report, sweep
+from benchmarks.figures import ALGORITHM_COLORS, OTHER_COLORS
 from purejaxrl_a3c import make_train
+from purejaxrl_a3c.config import replace
 
 DELAYS = (0, 3, 15, 63)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -36,9 +37,7 @@ def measure(sizes):
 
         returns.append(sweep(run, {"lag": DELAYS, "learning_rate": RATES}, sizes.seeds))
     all_returns = np.stack(returns)  # [arms, delays, rates, seeds]
-    figure, table, swept = compare_arms(
-        list(ARMS.values()), all_returns, RATES, DELAYS, "delay", "delay of every gradient, updates"
-    )
+    table, swept = arms_table(list(ARMS.values()), all_returns, RATES, DELAYS, "delay")
     gains = {
         label: [difference(values[i], swept[0, i]) for i in range(len(DELAYS))]
         for label, values in zip(list(ARMS.values())[1:], swept[1:], strict=True)
@@ -57,10 +56,17 @@ def measure(sizes):
         f"against doing nothing, each at its best rate, at delay {DELAYS[-1]}: {changes}; "
         f"at delay {DELAYS[1]}: {small}.",
         table,
-        figure,
+        draw,
         {"delays": DELAYS, "rates": RATES, "arms": list(ARMS), "returns": all_returns},
         sizes,
     )
+
+
+def draw(found):
+    """Figure of the return against the delay under each correction."""
+    labels = [ARMS[arm] for arm in found["arms"]]
+    colors = (*OTHER_COLORS, ALGORITHM_COLORS["IMPALA"])
+    return draw_arms(found, labels, colors, found["delays"], "delay of every gradient, updates")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments.bsuite.deep_sea import DeepSea
 
-from benchmarks.claims.common import COLORS, difference, interval, main, panels, report
+from benchmarks.claims.common import difference, interval, main, report, seeds_note
+from benchmarks.figures import OTHER_COLORS, caption, panels
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a2c, envs, networks, objectives, updates
-from purejaxrl_a3c.loops.on_policy import Grid, actor_critic
+from purejaxrl_a3c import a2c, envs, loops, networks, objectives, updates
+from purejaxrl_a3c.config import replace
+from purejaxrl_a3c.loops.on_policy import Parts, algorithm
+from purejaxrl_a3c.loops.origin import origin
 from purejaxrl_a3c.updates import optimizers
 
 ENVS = (1, 4, 16, 64)
@@ -48,31 +51,35 @@ def remember_visits(env, env_id):
 
 def visits(env_id, num_envs, seeds):
     """Which cells any copy has visited after every update, bool [seeds, updates, cells]."""
-    config = a2c.Config(
+    config = replace(
+        a2c.Config(),
         env_id=env_id,
         num_envs=num_envs,
         rollout_length=ROLLOUT,
         hidden_sizes=(32,),
+        total_frames=FRAMES,
         anneal_learning_rate=False,  # otherwise an update's size would depend on how many are to come
     )
-    env = remember_visits(envs.make(config), env_id)
-    network = networks.make(config, env)
-    num_updates = FRAMES // (num_envs * ROLLOUT)
-    algorithm = actor_critic(
-        env,
-        network,
-        objectives.policy_gradient(network, config),
-        updates.synchronous(optimizers.shared_rmsprop(config, num_updates)),
-        Grid(1, num_envs),
-        rollout_length=ROLLOUT,
+    gamma, layout = config.objective.gamma, loops.make_layout(config.rollouts, None)
+    env = remember_visits(envs.make(config.env, gamma), env_id)
+    network = networks.make(config.network, env)
+    parts = Parts(
+        env=env,
+        network=network,
+        objective=objectives.policy_gradient(network, config.objective, objectives.extrinsic(network, gamma)),
+        rule=updates.synchronous(optimizers.make(config.optimizer, layout.iterations)),
+        layout=layout,
+        bonus=None,
+        origin=origin(config.env, config.network),
     )
+    made = algorithm(parts)
 
     def run(key):
         def iterate(state, _):
-            state, _ = algorithm.step(jax.random.fold_in(key, state.iteration), state)
-            return state, state.position.env[1].any((0, 1))
+            state, _ = made.step(jax.random.fold_in(key, state.iteration), state)
+            return state, state.actor_state.env[1].any((0, 1))
 
-        return jax.lax.scan(iterate, algorithm.init(key), length=num_updates)[1]
+        return jax.lax.scan(iterate, made.init(key), length=layout.iterations)[1]
 
     # These runs are so short that compiling them takes longer.
     program = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": "1"})
@@ -84,24 +91,6 @@ def measure(sizes):
     seen = {env_id: [visits(env_id, n, sizes.seeds) for n in ENVS] for env_id in (FOUR_ROOMS, DEEP_SEA)}
     deeper = visits(DEEPER_SEA, max(ENVS), sizes.seeds)
     counts = {env_id: [x.sum(-1) for x in runs] for env_id, runs in seen.items()}  # [envs] of [seeds, updates]
-
-    figure, axes = panels(2)
-    for env_id, line in ((FOUR_ROOMS, "-"), (DEEP_SEA, ":")):
-        for color, n, count in zip(COLORS, ENVS, counts[env_id], strict=False):
-            middle, low, high = interval(100 / REACHABLE[env_id] * count.T)
-            done = np.arange(1, len(middle) + 1)
-            for one, x in zip(axes, (done, done * n * ROLLOUT), strict=True):
-                one.fill_between(x, low, high, color=color, alpha=0.15, lw=0)
-                label = f"{n} environment{'s' * (n > 1)}" if env_id == FOUR_ROOMS else None
-                one.plot(x, middle, line, color=color, label=label)
-    axes[0].axvline(UPDATES, color="0.5", lw=1)
-    axes[0].plot([], [], "k-", label="FourRooms")
-    axes[0].plot([], [], "k:", label="DeepSea, size 8")
-    axes[0].legend(frameon=False, loc="lower right")
-    axes[0].set(xlabel="updates", title="after the same number of updates")
-    axes[1].set(xlabel="frames, over all environments", title="after the same number of frames")
-    for one in axes:
-        one.set(xscale="log", ylim=(0, 103), ylabel="states visited, % of those there are")
 
     at = {  # [comparison][env_id]: [envs, seeds]
         "updates": {env_id: np.stack([x[:, UPDATES - 1] for x in counts[env_id]]) for env_id in counts},
@@ -142,10 +131,29 @@ def measure(sizes):
         f"{max(ENVS)} at size 8, where random moves find it; at size 20 by {deeper[:, -1, -1].sum()} of {sizes.seeds} "
         f"with {max(ENVS)}.",
         table,
-        figure,
+        draw,
         {"environments": ENVS, "visited": {fixed: dict(x) for fixed, x in at.items()}, "reachable": REACHABLE},
         sizes._replace(frames=FRAMES),
     )
+
+
+def draw(found):
+    """Figure of the states visited against the number of environments, at as many updates and at as many frames."""
+    sizes, names = found["environments"], {FOUR_ROOMS: "FourRooms", DEEP_SEA: "DeepSea, size 8"}
+    titles = {"updates": f"after {UPDATES} updates each", "frames": f"after {found['frames']:,} frames each"}
+    figure, axes = panels(2, height=4, sharey=True)
+    for one, (fixed, title) in zip(axes, titles.items(), strict=True):
+        for color, (env_id, name) in zip(OTHER_COLORS, names.items(), strict=False):
+            share = 100 / found["reachable"][env_id] * np.array(found["visited"][fixed][env_id])
+            middle, low, high = interval(share)
+            one.plot(sizes, middle, "o-", color=color, label=name)
+            one.fill_between(sizes, low, high, color=color, alpha=0.2, lw=0)
+        one.set(xscale="log", xticks=sizes, xticklabels=sizes, xlabel="environments", title=title, ylim=(0, 104))
+        one.minorticks_off()
+    axes[0].set_ylabel("states visited, % of those there are")
+    axes[1].legend(loc="lower left")
+    caption(figure, seeds_note(found, "bands"))
+    return figure
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims.common import COLORS, interval, main, panels, report, sweep
+from benchmarks.claims.common import interval, main, report, seeds_note, sweep
+from benchmarks.figures import OTHER_COLORS, caption, panels
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import a2c, make_train
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
 from purejaxrl_a3c.loops import rollout
 
@@ -32,7 +34,7 @@ CASES = {  # which of the staggers, and when
 
 def config(stagger):
     wrappers = Wrappers(stagger_resets=stagger)
-    return a2c.Config(total_frames=50_000, learning_rate=1e-2, hidden_sizes=(32,), wrappers=wrappers)
+    return replace(a2c.Config(), total_frames=50_000, learning_rate=1e-2, hidden_sizes=(32,), wrappers=wrappers)
 
 
 def act(key, params, stagger):
@@ -69,29 +71,6 @@ def measure(sizes):
 
     by_envs, by_time = sweep(run, {}, sizes.seeds, batch=1)  # [seeds, cases, envs], [seeds, staggers, windows]
 
-    figure, (left, right) = panels(2)
-    for color, label, column in zip(COLORS, CASES, by_envs.transpose(1, 2, 0), strict=False):
-        middle, low, high = interval(column)
-        left.fill_between(ENVS, low, high, color=color, alpha=0.2, lw=0)
-        left.plot(ENVS, middle, "o-", color=color, label=label)
-    left.plot(ENVS, ENVS, ":", color="0.5", label="as many as environments")
-    left.set(xscale="log", yscale="log", xticks=ENVS, xticklabels=ENVS, yticks=ENVS, yticklabels=ENVS)
-    left.set(xlabel=f"environments in a batch of {BATCH} frames", ylabel="effective samples in the batch")
-    left.set_title("more environments, more independent samples")
-    left.minorticks_off()
-    left.legend(frameon=False)
-    time = WINDOW * (np.arange(by_time.shape[-1]) + 0.5)
-    for color, label, row in zip(
-        ("C2", "C0"), ("reset together", "staggered"), by_time.transpose(1, 2, 0), strict=True
-    ):
-        middle, low, high = interval(row)
-        right.fill_between(time, low, high, color=color, alpha=0.2, lw=0)
-        right.plot(time, middle, color=color, label=label)
-    right.axhline(BATCH, ls=":", color="0.5", label="independent samples")
-    right.set(xlabel="steps of every environment since the start", ylabel="effective samples in the batch")
-    right.set(ylim=0, title=f"{max(ENVS)} environments x 1 step: they start in phase")
-    right.legend(frameon=False, loc="lower right")
-
     def cell(values, form="{:.1f} ({:.1f} to {:.1f})"):
         return form.format(*interval(values))
 
@@ -114,10 +93,40 @@ def measure(sizes):
         f"they grow like N^{power}. Environments that were all reset together are in phase at first: over their first "
         f"{EARLY.stop} steps {ENVS[-1]} of them are worth {rows[-1][3]}.",
         table,
-        figure,
+        draw,
         {"environments": ENVS, "cases": list(CASES), "effective": by_envs, "effective_by_time": by_time},
         sizes._replace(frames=config(0).total_frames),
     )
+
+
+def draw(found):
+    """Figure of the effective samples against the number of environments, and against time."""
+    sizes, by_time = found["environments"], np.array(found["effective_by_time"])
+    figure, (left, right) = panels(2, height=4.4)
+    for color, label, values in zip(
+        OTHER_COLORS, found["cases"], np.array(found["effective"]).transpose(1, 2, 0), strict=False
+    ):
+        middle, low, high = interval(values)
+        left.fill_between(sizes, low, high, color=color, alpha=0.2, lw=0)
+        left.plot(sizes, middle, "o-", color=color, label=label)
+    left.plot(sizes, sizes, ":", color="0.4", label="as many as environments")
+    left.set(xscale="log", yscale="log", xticks=sizes, xticklabels=sizes, yticks=sizes, yticklabels=sizes)
+    left.set(xlabel=f"environments in a batch of {BATCH} frames", ylabel="effective samples in the batch")
+    left.set_title("more environments, more independent samples")
+    left.minorticks_off()
+    left.legend(loc="upper left")
+    time = WINDOW * (np.arange(by_time.shape[-1]) + 0.5)
+    labels = {"reset together": OTHER_COLORS[1], "staggered": OTHER_COLORS[0]}
+    for (label, color), values in zip(labels.items(), by_time.transpose(1, 2, 0), strict=True):
+        middle, low, high = interval(values)
+        right.fill_between(time, low, high, color=color, alpha=0.2, lw=0)
+        right.plot(time, middle, color=color, label=label)
+    right.axhline(BATCH, ls=":", color="0.4", label="independent samples")
+    right.set(xlabel="steps of every environment since the start", ylim=(0, None))
+    right.set_title(f"{max(sizes)} environments x 1 step")
+    right.legend(loc="lower right")
+    caption(figure, seeds_note(found, "bands"))
+    return figure
 
 
 if __name__ == "__main__":

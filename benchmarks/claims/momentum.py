@@ -1,13 +1,17 @@
 """Experiment 9: asynchrony acts as momentum (Mitliagkas et al. 2016, arXiv 1605.09774)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.claims.common import COLORS, best_rate, interval, late_return, main, panels, report, sweep
+from benchmarks.claims.common import at_best_rates, interval, late_return, main, report, seeds_note, sweep
+from benchmarks.figures import caption, panels, shades
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import a3c, make_train, updates
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.types import Objective
 from purejaxrl_a3c.updates import Asynchrony, Service
 
@@ -19,12 +23,13 @@ STEPS, RUNS, RATE = 60, 20_000, 0.3
 
 def quadratic(key, workers):
     """The distance from the minimum of ``w^2 / 2`` after each push, ``[STEPS]``: SGD, exponential service times."""
-    rule = updates.asynchronous(optax.sgd(RATE), workers, Asynchrony("clock", Service("exponential")), lanes=1)
-    objective = Objective(lambda w, batch: batch, lambda w, batch: (0.5 * w**2, {}))
+    asynchrony = Asynchrony("clock", Service("exponential"))
+    rule: Any = updates.asynchronous(optax.sgd(RATE), workers, asynchrony, max_pushes=1)
+    objective = Objective(lambda w, batch: batch, lambda w, batch, *adapted: (0.5 * w**2, {}))
 
     def push(learner, key):
-        learner, turn = rule.next_turn(key, learner, 1)
-        learner, _ = rule.update(key, learner, objective, jnp.zeros(1), turn)
+        learner, batch = rule.next_batch(key, learner, 1)
+        learner, _ = rule.update(key, learner, objective, jnp.zeros(1), batch)
         return learner, learner.params
 
     key_init, key_run = jax.random.split(key)
@@ -43,25 +48,22 @@ def heavy_ball(workers):
 
 def measure(sizes):
     """Mean paths on a quadratic against theory; the best explicit momentum of A3C against the number of workers."""
-    figure, (left, right) = panels(2)
-    worst = {}
+    paths, worst = {}, {}
     keys = jax.random.split(jax.random.key(0), RUNS)
-    for color, workers in zip(COLORS, WORKERS, strict=False):
-        paths = np.asarray(jax.jit(jax.vmap(lambda key, n=workers: quadratic(key, n)))(keys), np.float64)
+    for workers in WORKERS:
+        found = np.asarray(jax.jit(jax.vmap(lambda key, n=workers: quadratic(key, n)))(keys), np.float64)
         expected = heavy_ball(workers)
-        # In standard errors; without workers to choose from there is no chance, only rounding.
-        errors = paths.std(0) / np.sqrt(RUNS) + 1e-6
-        worst[workers] = float(np.max(np.abs(paths.mean(0) - expected) / errors))
-        left.plot(paths.mean(0), color=color, lw=4, alpha=0.4, label=f"{workers} workers, mean of {RUNS:,} runs")
-        left.plot(expected, ":", color="k", lw=1)
-    left.set(xlabel="push", ylabel="distance from the minimum", title="a quadratic; dotted: heavy ball with 1 - 1/N")
-    left.legend(frameon=False)
+        # In standard errors; with one worker there is no chance in it, only rounding.
+        errors = found.std(0) / np.sqrt(RUNS) + 1e-6
+        worst[workers] = float(np.max(np.abs(found.mean(0) - expected) / errors))
+        paths[workers] = found.mean(0)
 
     returns = []
     for workers in WORKERS:
 
         def run(key, momentum, learning_rate, workers=workers):
-            config = a3c.Config(
+            config = replace(
+                a3c.Config(),
                 num_workers=workers,
                 envs_per_worker=2,
                 rollout_length=5,
@@ -74,20 +76,11 @@ def measure(sizes):
 
         returns.append(sweep(run, {"momentum": MOMENTA, "learning_rate": RATES}, sizes.seeds))
     all_returns = np.stack(returns)  # [workers, momenta, rates, seeds]
-    rates = best_rate(all_returns)
-    swept = np.take_along_axis(all_returns, rates[..., None, None], -2)[..., 0, :]
-
+    swept, best = at_best_rates(all_returns)
     rows = []
-    for color, workers, values, best in zip(COLORS, WORKERS, swept, np.array(RATES)[rates], strict=False):
-        middle, low, high = interval(values)
-        right.errorbar(
-            MOMENTA, middle, [middle - low, high - middle], fmt="o-", color=color, label=f"{workers} workers", capsize=2
-        )
-        cells = zip(middle, low, high, best, strict=True)
+    for workers, values, chosen in zip(WORKERS, swept, np.array(RATES)[best], strict=True):
+        cells = zip(*interval(values), chosen, strict=True)
         rows.append([workers, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
-    right.set(xlabel="explicit momentum", ylabel="CartPole-v1, return late in training")
-    right.set_title("A3C, each point at its own best learning rate")
-    right.legend(frameon=False)
     table = (
         "A3C's return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named."
         "\n\n" + markdown_table(["workers", *(f"momentum {momentum:g}" for momentum in MOMENTA)], rows)
@@ -108,10 +101,41 @@ def measure(sizes):
         verdict,
         sentence,
         table,
-        figure,
-        {"workers": WORKERS, "momenta": MOMENTA, "rates": RATES, "returns": all_returns, "standard_errors": worst},
+        draw,
+        {
+            "workers": WORKERS,
+            "momenta": MOMENTA,
+            "rates": RATES,
+            "returns": all_returns,
+            "standard_errors": worst,
+            "paths": paths,
+        },
         sizes,
     )
+
+
+def draw(found):
+    """Figure of the paths on the quadratic, and of A3C's return against explicit momentum."""
+    swept, _ = at_best_rates(np.array(found["returns"]))
+    figure, (left, right) = panels(2, height=4.4)
+    colors = shades(len(found["workers"]))
+    for color, workers in zip(colors, found["workers"], strict=True):
+        left.plot(
+            found["paths"][str(workers)], color=color, lw=4, alpha=0.5, label=f"{workers} worker{'s' * (workers > 1)}"
+        )
+        left.plot(heavy_ball(workers), ":", color="k", lw=1.2)
+    left.plot([], [], "k:", label="heavy ball, 1 - 1/workers")
+    left.set(xlabel="push", ylabel="distance from the minimum", title=f"a quadratic, mean of {RUNS:,} runs")
+    left.legend()
+    for i, (color, values) in enumerate(zip(colors, swept, strict=True)):
+        middle, low, high = interval(values)
+        at = np.array(found["momenta"]) + 0.02 * (i - 1)  # so that the bars do not hide each other
+        bars = [middle - low, high - middle]
+        right.errorbar(at, middle, bars, fmt="o-", color=color, capsize=3)
+    right.set(xlabel="explicit momentum", ylabel="return late in training", ylim=(0, None))
+    right.set_title("A3C on CartPole-v1, at the best rates")
+    caption(figure, "Right: " + seeds_note(found))
+    return figure
 
 
 if __name__ == "__main__":

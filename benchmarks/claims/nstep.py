@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims.common import COLORS, interquartile_mean, interval, main, panels, report, sweep
+from benchmarks.claims.common import interquartile_mean, interval, main, report, seeds_note, sweep
+from benchmarks.figures import OTHER_COLORS, caption, panels, shades
 from benchmarks.record import markdown_table
 from purejaxrl_a3c.objectives import returns
 
@@ -34,6 +35,11 @@ def exact_values():
     """V of every cell, float [16]; 0 where the episode has ended."""
     transition = np.eye(16)[NEXT].mean(1) * LIVE[:, None]
     return np.linalg.solve(np.eye(16) - GAMMA * transition * LIVE, transition @ (MAP == "G"))
+
+
+def errors_of_means(squared_bias, variance):
+    """Mean squared errors of means of targets, ``[batches, n, seeds]``, from those of one target, ``[seeds, n]``."""
+    return np.stack([(squared_bias + variance / batch).T for batch in BATCHES])
 
 
 def measure(sizes):
@@ -70,27 +76,7 @@ def measure(sizes):
         return squared_bias, variance.mean(0), (jnp.abs(bias) <= bound + 5 * standard_error).all()
 
     squared_bias, variance, bounded = sweep(run, {}, sizes.seeds, batch=1)  # [seeds, n]
-    # [batches, n, seeds]
-    errors = np.stack([(squared_bias + variance / batch).T for batch in BATCHES])
-
-    figure, (left, right) = panels(2)
-    place = range(len(STEPS))
-    for axes, curves, labels in (
-        (left, (squared_bias.T, variance.T), ("squared bias", "variance of one target")),
-        (right, errors, ("one target", *(f"mean of {batch} targets" for batch in BATCHES[1:]))),
-    ):
-        for color, curve, label in zip(COLORS, curves, labels, strict=False):
-            middle, low, high = interval(curve)
-            axes.fill_between(place, low.clip(1e-7), high.clip(1e-7), color=color, alpha=0.2, lw=0)
-            axes.plot(place, middle.clip(1e-7), "o-", color=color, label=label)
-            if axes is right:
-                axes.plot(np.argmin(middle), middle.min(), "o", ms=14, mfc="none", color=color)
-        axes.set(yscale="log", xticks=place, xticklabels=LABELS, xlabel="n, rewards in the return (all: Monte Carlo)")
-        axes.legend(frameon=False, loc="upper left" if axes is right else "center right")
-    left.set(ylim=(1e-6, 0.2), ylabel="squared units of return", title="longer returns: less bias, more variance")
-    right.set(
-        ylim=(1e-4, 2), ylabel="mean squared error of the target", title="the best n (ringed) grows with the batch"
-    )
+    errors = errors_of_means(squared_bias, variance)
 
     columns = [squared_bias.T, variance.T, *errors]
     rows = [[n, *("{:.2g} ({:.2g} to {:.2g})".format(*interval(x[i])) for x in columns)] for i, n in enumerate(LABELS)]
@@ -123,9 +109,39 @@ def measure(sizes):
         f"{ends[0][2]:.2g}) and that of Monte Carlo {ends[1][0]:.2g} ({ends[1][1]:.2g} to {ends[1][2]:.2g}) above it; "
         f"for a single target the best n is {minima[0]}, for a mean of {BATCHES[2]} {minima[2]}.",
         table,
-        figure,
+        draw,
         {"seeds": list(range(sizes.seeds)), "steps": STEPS, "squared_bias": squared_bias, "variance": variance},
     )
+
+
+def draw(found):
+    """Figure of bias and variance, and of the error of means of targets, against n."""
+    squared_bias, variance = np.array(found["squared_bias"]), np.array(found["variance"])
+    errors = errors_of_means(squared_bias, variance)
+    place = range(len(found["steps"]))
+    figure, axes = panels(2, height=4.4)
+    for one, curves, labels, colors in (
+        (axes[0], (squared_bias.T, variance.T), ("squared bias", "variance of one target"), OTHER_COLORS),
+        (axes[1], errors, ("one target", *(f"mean of {batch} targets" for batch in BATCHES[1:])), shades(len(BATCHES))),
+    ):
+        for color, curve, label in zip(colors, curves, labels, strict=False):
+            middle, low, high = interval(curve)
+            one.fill_between(place, low, high, color=color, alpha=0.2, lw=0)
+            one.plot(place, middle, "o-", color=color, label=label)
+            if one is axes[1]:
+                one.plot(np.argmin(middle), middle.min(), "o", ms=14, mfc="none", color=color)
+        one.set(xticks=place, xticklabels=LABELS, xlabel="n, rewards in the return (all: Monte Carlo)")
+    axes[0].set(ylabel="squared units of return", title="longer returns: less bias, more variance")
+    axes[1].set(ylabel="mean squared error of the target", title="the best n (ringed) grows with the batch")
+    # Estimates of a squared bias near 0 may be negative.
+    axes[0].set_yscale("symlog", linthresh=1e-5)
+    axes[0].set_ylim(-1e-5, 0.2)
+    axes[1].set_yscale("log")
+    axes[0].legend(loc="lower left")
+    axes[1].legend(loc="upper left")
+    axes[1].set_ylim(top=2)
+    caption(figure, seeds_note(found, "bands"))
+    return figure
 
 
 if __name__ == "__main__":

@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims.common import COLORS, DEFAULT, best_rate, difference, interval, main, panels, report, sweep
+from benchmarks.claims.common import FULL, best_rate, difference, interval, main, report, seeds_note, sweep
+from benchmarks.figures import caption, color_of, panels
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import a2c, a3c, averaging, make_train
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.updates import Asynchrony
-from purejaxrl_a3c.updates.clock import Service
+from purejaxrl_a3c.updates.clock import Service, service_times
 
 FRAMES = 60_000  # of each run, whatever its workers
 SCORE, WINDOW = 150, 4000  # return on CartPole-v1, as a running mean over about so many frames
 ROLLOUT, EVERY = 5, 8  # rounds from one averaging to the next
 SERVICE = Service("gamma", 0.3)
+WORKERS, MORE_WORKERS = (4, 16), (2, 4, 8, 16)  # beside one; more of them with --full
 METHODS = ("A3C", "A2C", "averaging", "A3C, lead <= 1")
 RATES = {"averaging": (1e-2, 3e-2, 1e-1)}  # the others:
 USUAL_RATES = (3e-3, 1e-2, 3e-2)
@@ -30,17 +33,19 @@ def config(method, workers, learning_rate):
     settings = {"rollout_length": ROLLOUT, "learning_rate": learning_rate, "hidden_sizes": (32,)}
     settings["anneal_learning_rate"] = False  # a time to a score should not depend on how long the run goes on
     if method == "A2C":
-        return a2c.Config(num_envs=workers, total_frames=FRAMES, **settings)
+        return replace(a2c.Config(), num_envs=workers, total_frames=FRAMES, **settings)
     if method == "averaging":
-        worker = a2c.Config(num_envs=1, total_frames=FRAMES // workers, **settings)
-        return averaging.Config(worker=worker, num_workers=workers, every=EVERY)
+        sizes = {"num_workers": workers, "envs_per_worker": 1, "total_frames": FRAMES}
+        return replace(averaging.Config(), sync_every=EVERY, **sizes, **settings)
     asynchrony = Asynchrony("clock", SERVICE, max_lead=None if method == "A3C" else 1)
-    return a3c.Config(num_workers=workers, envs_per_worker=1, total_frames=FRAMES, asynchrony=asynchrony, **settings)
+    return replace(
+        a3c.Config(), num_workers=workers, envs_per_worker=1, total_frames=FRAMES, asynchrony=asynchrony, **settings
+    )
 
 
 def waiting_times(key, workers, rounds, every):
     """When each round ends if all wait for the slowest after ``every`` rounds (A2C: each round): float32 [rounds]."""
-    done = SERVICE.draw(key, (-(-rounds // every), every, workers)).cumsum(1).max(2)
+    done = service_times(key, SERVICE, (-(-rounds // every), every, workers)).cumsum(1).max(2)
     waited = jnp.cumsum(done[:, -1])
     return (done + (waited - done[:, -1])[:, None]).reshape(-1)[:rounds]
 
@@ -62,7 +67,7 @@ def time_to_score(method, workers, seeds):
 
     def run(key, learning_rate):
         metrics = make_train(config(method, workers, learning_rate))(key).metrics
-        time = metrics.virtual_time
+        time = metrics.losses["virtual_time"]
         if method in ("A2C", "averaging"):
             every = 1 if method == "A2C" else EVERY
             time = waiting_times(jax.random.fold_in(key, 1), workers, len(time), every)
@@ -73,17 +78,19 @@ def time_to_score(method, workers, seeds):
     return sweep(run, {"learning_rate": RATES.get(method, USUAL_RATES)}, seeds)
 
 
+def at_best_rate(times, reached):
+    """Logarithms of the times ``[seeds]`` at the best rate, how many seeds got there, and which rate that is."""
+    best = best_rate(-np.log(times))
+    return np.log(times[best]), reached[best].sum(), best
+
+
 def measure(sizes):
     """Speed-up over one worker of four methods, the learning rate swept for each of them and number of workers."""
     # Every number of workers is a program of its own, and compiling is half of what a few seeds cost.
-    many = (4, 16) if sizes == DEFAULT else (2, 4, 8, 16)
+    many = MORE_WORKERS if sizes == FULL else WORKERS
     one = time_to_score("A2C", 1, sizes.seeds)  # with one worker all methods are the same: nobody waits
     arms = [(method, w) for method in METHODS for w in many if "lead" not in method or w == many[-1]]
     measured = {(method, w): time_to_score(method, w, sizes.seeds) for method, w in arms}
-
-    def at_best_rate(times, reached):
-        best = best_rate(-np.log(times))
-        return np.log(times[best]), reached[best].sum(), best
 
     log_one, reached_one, best = at_best_rate(*one)
     cell = "{:.0f} ({:.0f} - {:.0f})".format
@@ -101,32 +108,18 @@ def measure(sizes):
         f"three rates. A run that does not get there in {FRAMES} frames counts as what one worker takes for them.\n\n"
     ) + markdown_table(["method", "workers", "time", "speed-up", "rate", "seeds that got there"], rows)
 
-    figure, (axis,) = panels(1, width=6.2, height=4.6)
-    axis.plot(list(PUBLISHED), list(PUBLISHED), "-", color="0.7", label="ideal")
-    axis.plot(list(PUBLISHED), list(PUBLISHED.values()), "k*", ms=9, label="A3C on Atari, Mnih et al. 2016")
-    for i, (color, method) in enumerate(zip(COLORS, METHODS, strict=False)):
-        workers = [w for m, w in arms if m == method]
-        middle, low, high = np.array([(1, 1, 1), *(speedups[method, w] for w in workers)]).T
-        shifted = np.array([1, *workers]) * 1.03 ** (i - 1.5)  # so that the bars do not hide each other
-        axis.errorbar(shifted, middle, (middle - low, high - middle), fmt="o-", capsize=3, color=color, label=method)
-    axis.set(xscale="log", yscale="log", xlabel="workers", ylabel="time with one worker / time with so many")
-    axis.set(xticks=list(PUBLISHED), xticklabels=list(PUBLISHED), yticks=list(PUBLISHED), yticklabels=list(PUBLISHED))
-    axis.minorticks_off()
-    axis.set_title(f"how much sooner CartPole-v1's return is {SCORE}")
-    axis.legend(frameon=False)
-
-    gain, low, high = speedups["A3C", 16]
+    gain, low, high = speedups["A3C", many[-1]]
     report(
         11,
         "speedup",
         "More workers reach a score sooner: 16 workers 12.5 times (A3C, Mnih et al. 2016).",
         "confirmed" if low > THRESHOLD else "refuted" if high < THRESHOLD else "not decided",
-        f"16 A3C workers reach a return of {SCORE} on CartPole-v1 {gain:.1f} times ({low:.1f} to {high:.1f}) as soon "
-        "as one worker; "
-        + ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(m, *speedups[m, 16]) for m in METHODS[1:])
+        f"{many[-1]} A3C workers reach a return of {SCORE} on CartPole-v1 {gain:.1f} times ({low:.1f} to {high:.1f}) "
+        "as soon as one worker; "
+        + ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(m, *speedups[m, many[-1]]) for m in METHODS[1:])
         + ".",
         table,
-        figure,
+        draw,
         {
             "score": SCORE,
             "published": PUBLISHED,
@@ -135,6 +128,34 @@ def measure(sizes):
         },
         sizes._replace(frames=FRAMES),
     )
+
+
+def draw(found):
+    """Figure of the speed-ups against the number of workers."""
+
+    def log_times(arm):
+        return at_best_rate(np.array(arm["times"]), np.array(arm["reached"]))[0]
+
+    curves = {method: {1: (1.0, 1.0, 1.0)} for method in METHODS}
+    for name, arm in found["measured"].items():
+        method, workers = name.rsplit(", ", 1)
+        curves[method][int(workers)] = tuple(np.exp(difference(log_times(found["one"]), log_times(arm))))
+    published = {int(workers): speedup for workers, speedup in found["published"].items()}
+    figure, (axis,) = panels(height=5)
+    axis.plot(list(published), list(published), "-", color="0.7", label="as many times as workers")
+    axis.plot(list(published), list(published.values()), "k*", ms=10, label="A3C on Atari, Mnih et al. 2016")
+    for i, (method, points) in enumerate(curves.items()):
+        middle, low, high = np.array([points[workers] for workers in sorted(points)]).T
+        at = np.array(sorted(points)) * 1.03 ** (i - 1.5)  # so that the bars do not hide each other
+        line, color = ("o:" if "lead" in method else "o-"), color_of(method)
+        axis.errorbar(at, middle, (middle - low, high - middle), fmt=line, capsize=3, color=color, label=method)
+    axis.set(xscale="log", yscale="log", xlabel="workers", ylabel="time of one worker / time of so many")
+    axis.set(xticks=list(published), xticklabels=list(published), yticks=list(published), yticklabels=list(published))
+    axis.minorticks_off()
+    axis.set_title(f"how much sooner CartPole-v1's return is {found['score']}")
+    axis.legend(loc="upper left")
+    caption(figure, seeds_note(found))
+    return figure
 
 
 if __name__ == "__main__":

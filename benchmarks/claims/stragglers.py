@@ -10,7 +10,8 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims.common import COLORS, difference, interval, main, panels, report, sweep
+from benchmarks.claims.common import difference, interval, main, report, seeds_note, sweep
+from benchmarks.figures import caption, panels, shades
 from benchmarks.record import markdown_table
 from purejaxrl_a3c.updates.clock import Service, lockstep_times, simulate
 
@@ -22,6 +23,11 @@ LEADS = (0, 1, 2, 4, 8, np.inf)  # the last one: A3C, where nobody waits
 SHOWN = 16  # workers in the right panel and in the verdict
 
 
+def harmonic(workers):
+    """The mean of the slowest of so many exponential times of mean 1."""
+    return sum(1 / np.arange(1, workers + 1))
+
+
 def lockstep_round(key, service, workers):
     """Mean service times that a round of A2C takes: float32 []."""
     rounds = min(2000, 32_000 // workers)  # the slowest of many varies less
@@ -30,10 +36,10 @@ def lockstep_round(key, service, workers):
 
 def asynchronous_round(key, service, workers, max_lead):
     """Mean service times that ``workers`` pushes take, once the simulation has run in: float32 []."""
-    turns = 400 + 8000 // workers  # a turn is the more pushes the more workers there are
-    turn, _ = simulate(key, service, workers, turns, max_lead=max_lead)
-    ends = jnp.where(turn.active, turn.time, 0).max(1)
-    return workers * (ends[-1] - ends[turns // 4]) / turn.active[turns // 4 + 1 :].sum()
+    count = 400 + 8000 // workers  # a batch has the more pushes the more workers there are
+    batches, _ = simulate(key, service, workers, count, max_lead=max_lead)
+    ends = jnp.where(batches.pushed, batches.time, 0).max(1)
+    return workers * (ends[-1] - ends[count // 4]) / batches.pushed[count // 4 + 1 :].sum()
 
 
 def times(round_time, workers, seeds, **more):
@@ -57,32 +63,7 @@ def measure(sizes):
     bounded = np.moveaxis(by_lead[SHOWN], 2, 0)  # [leads, laws, slow, seeds]; the last lead is A3C
     at = WORKERS.index(SHOWN)
 
-    figure, axes = panels(3, width=4.8, height=4.2)
-    for axis, slow, title in zip(axes, (0, 1), ("all workers alike", "one worker 4 times slower"), strict=False):
-        for color, law, j in zip(COLORS, LAWS, range(len(LAWS)), strict=False):
-            for values, line in ((a2c, "-"), (a3c, "--")):
-                middle, low, high = interval(values[:, j, slow])
-                axis.plot(WORKERS, middle, line, marker="o" if line == "-" else None, color=color)
-                axis.fill_between(WORKERS, low, high, color=color, alpha=0.2, lw=0)
-            axis.plot([], [], "o", color=color, label=law)
-        axis.set(xscale="log", xticks=WORKERS, xticklabels=WORKERS, title=title, ylim=(0, None))
-        axis.minorticks_off()
-        axis.set(xlabel="workers W", ylabel="time until W more rollouts are learned from,\nmean service times")
-    harmonic = np.cumsum(1 / np.arange(1, WORKERS[-1] + 1))  # mean of the slowest of so many exponential times
-    axes[0].plot(WORKERS, harmonic[np.array(WORKERS) - 1], "kx", label="1 + 1/2 + ... + 1/W", zorder=3)
-    axes[0].plot([], [], "k-", label="A2C: all wait for the slowest")
-    axes[0].plot([], [], "k--", label="A3C: nobody waits")
-    axes[0].legend(frameon=False, fontsize=9)
     ends = np.concatenate([a2c[at][None], bounded])
-    for j, color in zip(range(len(LAWS)), COLORS, strict=False):
-        for slow, line in ((0, "-"), (1, ":")):
-            axes[2].plot(interval(ends[:, j, slow])[0], line, marker="o", color=color)
-    axes[2].plot([], [], "k-", label="all workers alike")
-    axes[2].plot([], [], "k:", label="one 4 times slower")
-    axes[2].set(xticks=range(len(ends)), xticklabels=["A2C", *LEADS[:-1], "A3C"], ylim=(0, None))
-    axes[2].set(xlabel="tasks that a worker may be ahead of the slowest", title=f"bounded staleness, {SHOWN} workers")
-    axes[2].legend(frameon=False, fontsize=9)
-
     rows = []
     for j, law in enumerate(LAWS):
         for slow, who in enumerate(("alike", "one 4x slower")):
@@ -91,7 +72,7 @@ def measure(sizes):
     table = f"Time of {SHOWN} rollouts by {SHOWN} workers, in mean service times (interval over seeds).\n\n"
     table += markdown_table(["law", "workers", "A2C", *(f"lead <= {x}" for x in LEADS[:-1]), "A3C"], rows)
 
-    slowest = harmonic[SHOWN - 1]
+    slowest = harmonic(SHOWN)
     wait, low, high = interval(a2c[at, 0, 0])
     gap, gap_low, gap_high = difference(a2c[at, 0, 0], a3c[at, 0, 0])
     nobody_waits = interval(a3c[:, :, 0])[0]
@@ -109,7 +90,7 @@ def measure(sizes):
         f"CV 0.3: A2C {straggler[0][0]:.2f}, a lead of {LEADS[-2]} at most {straggler[1][0]:.2f}, "
         f"A3C {straggler[2][0]:.2f}: a bound passes the straggler's slowness on to all.",
         table,
-        figure,
+        draw,
         {
             "workers": WORKERS,
             "laws": LAWS,
@@ -121,6 +102,45 @@ def measure(sizes):
             "bounded": bounded,
         },
     )
+
+
+def draw(found):
+    """Figure of the time of a round against the number of workers, and against the bound on staleness."""
+    workers, laws = found["workers"], found["laws"]
+    colors, lines = shades(len(laws)), {"a2c": "-", "a3c": "--"}
+    figure, axes = panels(2, 2, height=3.7)
+    for axis, slow, title in zip(axes, (0, 1), ("all workers alike", "one worker 4 times slower"), strict=False):
+        for j, color in enumerate(colors):
+            for name, line in lines.items():
+                middle, low, high = interval(np.array(found[name])[:, j, slow])
+                axis.plot(workers, middle, line, marker="o" if line == "-" else None, color=color)
+                axis.fill_between(workers, low, high, color=color, alpha=0.2, lw=0)
+        axis.set(xscale="log", xticks=workers, xticklabels=workers, title=title, ylim=(0, None), xlabel="workers W")
+        axis.minorticks_off()
+        axis.set_ylabel("time of W rollouts,\nmean service times")
+    axes[0].plot(workers, [harmonic(n) for n in workers], "kx", zorder=3)
+    a2c = np.array(found["a2c"])[workers.index(SHOWN)]
+    ends = np.concatenate([a2c[None], np.array(found["bounded"])])
+    for j, color in enumerate(colors):
+        for slow, line in ((0, "-"), (1, ":")):
+            axes[2].plot(interval(ends[:, j, slow])[0], line, marker="o", color=color)
+    axes[2].set(xticks=range(len(ends)), xticklabels=["A2C", *found["leads"], "A3C"], ylim=(0, None))
+    axes[2].set(xlabel="rollouts that a worker may be ahead", title=f"bounded staleness, {SHOWN} workers")
+    axes[2].set_ylabel(f"time of {SHOWN} rollouts,\nmean service times")
+    for color, law in zip(colors, laws, strict=True):
+        axes[3].plot([], [], "o", color=color, label=law)
+    for style, label in (
+        ("kx", "1 + 1/2 + ... + 1/W"),
+        ("k-", "top row, A2C: all wait for the slowest"),
+        ("k--", "top row, A3C: nobody waits"),
+        ("ko-", "bottom row: all workers alike"),
+        ("ko:", "bottom row: one worker 4 times slower"),
+    ):
+        axes[3].plot([], [], style, label=label)
+    axes[3].axis("off")
+    axes[3].legend(loc="center left", title="service times of a rollout")
+    caption(figure, seeds_note(found, "bands, narrower than the lines in most places"))
+    return figure
 
 
 if __name__ == "__main__":

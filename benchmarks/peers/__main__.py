@@ -50,7 +50,7 @@ def _rejax_ppo(frames, **work):
 
 def _plain_ppo(num_envs):
     # PureJaxRL's settings for CartPole.
-    work = Task(frames=1024 * 1024, num_envs=num_envs, rollout_length=128, epochs=4, minibatches=4)
+    work = Task(frames=1024 * 1024, num_envs=num_envs, rollout_length=128, epochs=4, num_minibatches=4)
     return Comparison("plain_ppo", "ppo", ("ppo",), replace(work, hyperparameters={"clip_values": True}), work.frames)
 
 
@@ -63,14 +63,14 @@ COMPARISONS = {
     # RL Baselines3 Zoo's settings for CartPole; those of Schulman et al. 2017 for Atari.
     "SB3 PPO, 8 environments, 32 steps, 20 x 1 updates": _sb3_ppo(512_000, num_envs=8, rollout_length=32, epochs=20),
     "SB3 PPO, 8 environments, 128 steps, 4 x 4 updates": _sb3_ppo(
-        1_024_000, num_envs=8, rollout_length=128, epochs=4, minibatches=4
+        1_024_000, num_envs=8, rollout_length=128, epochs=4, num_minibatches=4
     ),
     # rejax's defaults; more environments, as one would have on an accelerator.
     "rejax PPO, 64 environments, 64 steps, 8 x 16 updates": _rejax_ppo(
-        512 * 1024, num_envs=64, rollout_length=64, epochs=8, minibatches=16
+        512 * 1024, num_envs=64, rollout_length=64, epochs=8, num_minibatches=16
     ),
     "rejax PPO, 2048 environments, 64 steps, 4 x 32 updates": _rejax_ppo(
-        1024 * 1024, num_envs=2048, rollout_length=64, epochs=4, minibatches=32
+        1024 * 1024, num_envs=2048, rollout_length=64, epochs=4, num_minibatches=32
     ),
     **{f"plain PPO, {n} environments, 128 steps, 4 x 4 updates": _plain_ppo(n) for n in (4, 64, 512)},
 }

@@ -20,7 +20,7 @@ def settings(task: Task):
     own = {
         "a2c": {"num_envs": task.num_envs},
         "a3c": {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS},
-        "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "minibatches": task.minibatches},
+        "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "num_minibatches": task.num_minibatches},
     }
     return shared | own[task.algorithm] | with_tuples(task.hyperparameters)
 
@@ -30,11 +30,11 @@ def main():
     began = time.perf_counter()
     import jax
 
-    from purejaxrl_a3c import a2c, a3c, evaluate, make_train, ppo
-    from purejaxrl_a3c.run.train import compile_run, run_in_pieces
+    from purejaxrl_a3c import a2c, a3c, evaluate, make_train, ppo, replace
+    from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 
     imported = time.perf_counter()
-    config = {"a2c": a2c, "a3c": a3c, "ppo": ppo}[task.algorithm].Config(**settings(task))
+    config = replace({"a2c": a2c, "a3c": a3c, "ppo": ppo}[task.algorithm].Config(), **settings(task))
     about = {
         "import_seconds": imported - began,
         "versions": {name: version(name) for name in ("jax", "jaxlib", "gymnax")},
@@ -56,14 +56,14 @@ def main():
     run = compile_run(config)
     about["compile_seconds"] = time.perf_counter() - imported
     every = -(-task.piece // run.frames_per_iteration)
-    pieces = run_in_pieces(run, key, every=every)
+    chunks = run_in_chunks(run, key, every=every)
     state: Any = None
 
     def train_piece():
         nonlocal state
-        for piece in pieces:
-            state = piece.state
-            if int(state.iteration) % every == 0:  # it comes up for air more often than asked to
+        for chunk in chunks:
+            state = chunk.state
+            if int(state.iteration) % every == 0:  # a piece takes several chunks
                 break
         done = int(state.iteration)
         return task.frames if done == run.iterations else done * run.frames_per_iteration

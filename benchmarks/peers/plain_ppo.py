@@ -26,12 +26,12 @@ def settings(task: Task) -> dict[str, Any]:
         "num_envs": task.num_envs,
         "rollout_length": task.rollout_length,
         "epochs": task.epochs,
-        "minibatches": task.minibatches,
+        "num_minibatches": task.num_minibatches,
         "hidden_sizes": task.hidden_sizes,
         "rollouts": task.frames // (task.num_envs * task.rollout_length),
         "learning_rate": 2.5e-4,
         "gamma": 0.99,
-        "lambda_": 0.95,
+        "gae_lambda": 0.95,
         "clip_range": 0.2,
         "clip_values": True,
         "entropy_coefficient": 0.01,
@@ -45,12 +45,12 @@ def make_train(
     num_envs,
     rollout_length,
     epochs,
-    minibatches,
+    num_minibatches,
     hidden_sizes,
     rollouts,
     learning_rate,
     gamma,
-    lambda_,
+    gae_lambda,
     clip_range,
     entropy_coefficient,
     value_coefficient,
@@ -80,7 +80,7 @@ def make_train(
             return nn.log_softmax(network(num_actions, 0.01)), network(1, 1.0)[..., 0]
 
     network = PolicyAndValue()
-    updates = rollouts * epochs * minibatches
+    updates = rollouts * epochs * num_minibatches
     optimizer = optax.chain(
         optax.clip_by_global_norm(max_gradient_norm),
         optax.adam(optax.linear_schedule(learning_rate, 0.0, updates), eps=1e-5),
@@ -110,7 +110,7 @@ def make_train(
             advantage, next_value = after
             going_on = 1.0 - row["done"]
             delta = row["reward"] + gamma * next_value * going_on - row["value"]
-            advantage = delta + gamma * lambda_ * going_on * advantage
+            advantage = delta + gamma * gae_lambda * going_on * advantage
             return (advantage, row["value"]), advantage
 
         start = (jnp.zeros_like(last_value), last_value)
@@ -142,7 +142,7 @@ def make_train(
         learner, batch, key = loop
         key, key_order = jax.random.split(key)
         order = jax.random.permutation(key_order, batch_size)
-        dealt = jax.tree.map(lambda x: x[order].reshape(minibatches, -1, *x.shape[1:]), batch)
+        dealt = jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), batch)
         learner, losses = jax.lax.scan(learn, learner, dealt)
         return (learner, batch, key), losses
 

@@ -1,12 +1,12 @@
 """Runs of ours and of peers, each in a process and an environment of its own."""
 
+import dataclasses
 import functools
 import json
 import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.peers.protocol import Task, arguments
@@ -58,7 +58,7 @@ def train(script: str, python: str, task: Task):
     # Everything on the CPU, where all of them run, and nothing from a cache of compiled programs.
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    options = arguments(replace(task, launched=time.time()))
+    options = arguments(dataclasses.replace(task, launched=time.time()))
     run = subprocess.run(
         [python, _path(script), *options], env=environment, capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ class Task:
     rollout_length: int = 5
     epochs: int = 1
     """Over each rollout; 1 in A2C and A3C, which know no other."""
-    minibatches: int = 1
+    num_minibatches: int = 1
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Of policy and value, which share nothing; tanh."""
     frames: int = 100_000

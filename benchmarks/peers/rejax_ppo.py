@@ -22,7 +22,7 @@ def settings(task: Task, frames):
         "num_envs": task.num_envs,
         "num_steps": task.rollout_length,
         "num_epochs": task.epochs,
-        "num_minibatches": task.minibatches,
+        "num_minibatches": task.num_minibatches,
         "agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "tanh"},
         "total_timesteps": frames,
         "eval_freq": frames,

@@ -22,7 +22,7 @@ def settings(task: Task):
         "a2c": {},
         "ppo": {
             "n_epochs": task.epochs,
-            "batch_size": task.num_envs * task.rollout_length // task.minibatches,
+            "batch_size": task.num_envs * task.rollout_length // task.num_minibatches,
         },
     }
     return shared | own[task.algorithm] | task.hyperparameters

@@ -1,0 +1,208 @@
+"""Every script of benchmarks/ runs, at the smallest sizes that go through all of its lines."""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import devices, record, redraw, schedules, solve, suites
+from benchmarks.claims import corrections, policy_lag
+from benchmarks.claims.common import Sizes
+from benchmarks.peers import __main__ as peers
+from benchmarks.peers import ours, processes, protocol
+from purejaxrl_a3c import a2c, replace
+
+FOLDER = Path(record.__file__).parent
+OTHER_PACKAGES = {"peers.sb3", "peers.rejax_ppo", "peers.plain_ppo"}  # each runs in an environment of its own
+SEEDS = Sizes(seeds=2, frames=1_600)
+
+
+class Small(NamedTuple):
+    """How a script runs in seconds."""
+
+    constants: Mapping[str, Any] = MappingProxyType({})  # names in the module, and what stands there instead
+    run: Callable[[Any], Any] = lambda script: script.measure(SEEDS)
+    results: int = 1  # how many JSON files it writes
+
+
+def main(*arguments: Any, **options: Any) -> Callable[[Any], Any]:
+    return lambda script: script.main(*arguments, **options)
+
+
+def first(items: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: items[name] for name in names}
+
+
+def train_here(script: str, python: str, task: protocol.Task) -> Any:
+    """`processes.train` without a process, for one of our own runs."""
+    output, arguments = io.StringIO(), sys.argv
+    sys.argv = ["ours.py", *protocol.arguments(task)]
+    try:
+        with contextlib.redirect_stdout(output):
+            ours.main()
+    finally:
+        sys.argv = arguments
+    return json.loads(output.getvalue().splitlines()[-1])
+
+
+def run_peers(script: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "train", train_here)
+        patch.setattr(processes, "interpreter", lambda script: sys.executable)
+        script.main(turns=1)
+
+
+def run_solve(script: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "compile_sources", lambda python: None)  # of everything that is installed
+        script.main(seeds=1)
+
+
+def run_same_numbers(script: Any) -> None:
+    params = {"a2c ['w']": np.zeros(3), "ppo ['w']": np.ones(2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "train_commit", lambda commit: params)
+        script.main("before")
+        patch.setattr(script, "train_commit", lambda commit: {name: len(commit) + x for name, x in params.items()})
+        with pytest.raises(SystemExit):
+            script.main("before")
+
+
+def run_redraw(script: Any) -> None:
+    committed = FOLDER / "results" / "claims" / "nstep.json"
+    (record.RESULTS / "claims").mkdir()
+    (record.RESULTS / "claims" / "nstep.json").write_text(committed.read_text())
+    (record.RESULTS / "claims" / "nstep.png").touch()
+    script.main()
+    assert (record.RESULTS / "claims" / "nstep.png").stat().st_size > 0
+
+
+WORK: dict[str, Any] = {"num_envs": 16, "rollout_length": 5, "hidden_sizes": (4,)}
+TASK = protocol.Task(frames=160, **WORK)
+SOLVE = solve.ours(replace(a2c.Config(), total_frames=160, hidden_sizes=(4,)), threshold=1e9, piece=80, episodes=2)
+SMALL = {
+    "agents": Small({"CONFIGS": {"A2C": replace(a2c.Config(), hidden_sizes=(4,))}}, main((2,), 1, 1e-3)),
+    "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
+    "devices": Small(
+        {
+            "COUNTS": (1, 2),
+            "EQUAL": first(devices.EQUAL, "A3C, exact"),
+            "MODES": first(devices.MODES, "averaging every 8 rounds"),
+        },
+        main(),
+    ),
+    "learning": Small(
+        {"SUITES": {"defaults": {"Catch-bsuite": suites.both(env_id="Catch-bsuite", total_frames=1_280)}}},
+        main(seeds=2, episodes=2),
+    ),
+    "memory": Small({"SETTINGS": {"a2c": "num_envs=64"}}, main((640,))),
+    "redraw": Small({}, run_redraw),
+    "same_numbers": Small({}, run_same_numbers),
+    "schedules": Small(
+        {"SCHEDULES": first(schedules.SCHEDULES, schedules.PLAIN, "clock, gamma CV 0.3")}, main((16,), 1, 1e-3)
+    ),
+    "solve": Small({"ROWS": {"A2C on CartPole-v1": SOLVE}}, run_solve),
+    "speed": Small({"COMPILED": ("a2c",), "COMPILATIONS": 1}, main("small", 1, 1e-3)),
+    "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
+    "claims.corrections": Small(
+        {"ARMS": first(corrections.ARMS, "none", "delay", "vtrace"), "DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}
+    ),
+    "claims.coverage": Small({"ENVS": (1, 4), "FRAMES": 16 * 5 * 4}),
+    "claims.decorrelation": Small({"LANES": 64}),
+    "claims.degenerate": Small(),
+    "claims.entropy": Small({"RATES": (1e-2, 3e-2)}),
+    "claims.mean_gradient": Small(),
+    "claims.momentum": Small({"RUNS": 50, "WORKERS": (1, 2), "RATES": (1e-2, 3e-2)}),
+    "claims.nstep": Small({"TRAJECTORIES": 8}),
+    "claims.policy_lag": Small(
+        {"ARMS": first(policy_lag.ARMS, "vtrace", "none"), "LAGS": (0, 16), "RATES": (1e-3, 1e-2)}
+    ),
+    "claims.speedup": Small({"WORKERS": (2,), "FRAMES": 800}),
+    "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
+    "claims.stragglers": Small({"WORKERS": (1, 2), "SHOWN": 2}),
+    "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),
+    "peers.__main__": Small({"COMPARISONS": {"ours": peers.Comparison("ours", "a2c", ("a2c",), TASK, 160)}}, run_peers),
+    "peers.ours": Small({}, lambda script: train_here("ours", "", dataclasses.replace(TASK, algorithm="ppo")), 0),
+}
+
+
+def test_every_script_has_a_small_run():
+    files = [path for path in FOLDER.rglob("*.py") if '__name__ == "__main__"' in path.read_text()]
+    assert {".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in files} == SMALL.keys() | OTHER_PACKAGES
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder that scripts write to instead of the committed results, the README and the page of claims."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(record, "README", tmp_path / "README.md")
+    monkeypatch.setattr("benchmarks.claims.__main__.PAGE", tmp_path / "README.md")
+    record.RESULTS.mkdir()
+    # Compiling is nearly all of the time.
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield record.RESULTS
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_script_runs(name, results, monkeypatch):
+    script: Any = importlib.import_module(f"benchmarks.{name}")
+    small = SMALL[name]
+    for constant, value in small.constants.items():
+        monkeypatch.setattr(script, constant, value)
+    small.run(script)
+
+    written = list(results.rglob("*.json"))
+    assert len(written) == small.results
+    for path in written:
+        json.loads(path.read_text())
+        assert redraw.script_of(str(path.relative_to(results).with_suffix(""))) in _names(name)
+
+
+def _names(name):
+    """Modules whose results a script writes: its own, or that of the package that it runs."""
+    package = f"benchmarks.{name}".removesuffix(".__main__")
+    return {package, "benchmarks.claims.nstep"}
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "results").rglob("*.png")), ids=lambda path: path.stem)
+def test_a_committed_figure_can_be_drawn_from_its_numbers(path):
+    name = str(path.relative_to(FOLDER / "results").with_suffix(""))
+    script: Any = importlib.import_module(redraw.script_of(name))
+    found = record.load(name)
+    if "learning" in name and not all("curve" in row for row in found["results"].values()):
+        pytest.skip("measured before curves were saved")
+    figure = script.draw(found)
+    assert re.search("seeds|runs|measurements", figure.get_supxlabel())
+
+
+def test_arrays_of_numbers_are_on_one_line():
+    data = {"rows": [[1, 2.5], [3, 4]], "names": ["a", "b"], "empty": {}, "inner": {"x": None}}
+    text = record.to_json(data)
+    assert json.loads(text) == data
+    assert "[1, 2.5]" in text
+    for path in (FOLDER / "results").rglob("*.json"):
+        assert path.read_text() == record.to_json(json.loads(path.read_text())) + "\n"
+
+
+def test_a_figure_is_drawn_again_only_for_other_numbers(results):
+    drawn = []
+
+    def draw(found):
+        drawn.append(found["x"])
+        return importlib.import_module("benchmarks.figures").panels()[0]
+
+    for x in ([1, 2], np.array([1, 2]), [1, 3]):
+        record.save("some", {"x": x, "measured": {"date": len(drawn)}}, "table", draw=draw)
+    assert drawn == [[1, 2], [1, 3]]

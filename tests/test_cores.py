@@ -1,5 +1,4 @@
 import functools
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +7,7 @@ import probes  # noqa: F401  (registers the probe environments)
 import pytest
 from test_networks import _equations
 
-from purejaxrl_a3c import a2c, envs, networks, objectives
+from purejaxrl_a3c import envs, networks, objectives
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.networks.cores import CORES
 
@@ -81,7 +80,7 @@ def test_a_recurrent_core_equals_a_loop_over_time(name):
 @pytest.mark.parametrize("name", TEXTBOOK)
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_the_loop_would_notice_a_reset_that_comes_a_step_early_or_late(name, shift):
-    """The test above is worth something: a mask of resets that is off by one gives other numbers."""
+    """A mask of resets that is off by one step gives other numbers, so the test above would fail."""
     _, params, carry, features = example(name)
     _, expected = textbook(name, params, carry, features, FIRST)
     _, wrong = textbook(name, params, carry, features, np.roll(FIRST, shift, axis=1))
@@ -89,17 +88,17 @@ def test_the_loop_would_notice_a_reset_that_comes_a_step_early_or_late(name, shi
 
 
 @pytest.mark.parametrize("name", TEXTBOOK)
-def test_the_memory_is_cleared_before_the_first_observation_is_looked_at(name):
+def test_the_memory_is_cleared_before_the_first_observation_is_seen(name):
     core, params, carry, features = example(name)
     one = jax.tree.map(lambda x: x[0], carry)
     step = jax.jit(core.step)
     cleared, fresh = (step(params, memory, features[0, 0], True) for memory in (one, core.carry()))
     jax.tree.map(np.testing.assert_array_equal, cleared, fresh)
-    # What was seen first is remembered: the reset does not wipe it out again.
+    # The reset does not clear the memory of the first observation.
     other, _ = step(params, core.carry(), features[0, 1], True)
     after_one, after_other = (step(params, memory, features[0, 2], False)[1] for memory in (cleared[0], other))
     assert np.abs(after_one - after_other).max() > 0.01
-    # And nothing is cleared inside an episode.
+    # Inside an episode nothing is cleared.
     assert np.abs(step(params, one, features[0, 0], False)[1] - fresh[1]).max() > 0.01
 
 
@@ -168,32 +167,31 @@ def test_recurrent_weights_start_orthogonal_without_a_batched_qr(name):
             np.testing.assert_allclose(product, np.broadcast_to(np.eye(CELLS), product.shape), atol=1e-5)
 
 
-BLOCK = 13
-CONFIG = a2c.Config(env_id="Copy-probe", hidden_sizes=(), num_cells=4)  # episodes of 10 steps, truncated
+BLOCK = 13  # steps of a rollout; the episodes of Copy-probe are truncated after 10
 
 
 @pytest.fixture(scope="module", params=[("lstm", False), ("gru", True)])
 def blocks(request):
-    """Two rollouts one after the other, of a network whose memory tells."""
+    """Two rollouts, one after the other, by a network whose outputs depend strongly on its memory."""
     core, shared_torso = request.param
-    config = replace(CONFIG, core=core, shared_torso=shared_torso)
-    env = envs.make(config)
+    config = networks.Config(hidden_sizes=(), num_cells=4, core=core, shared_torso=shared_torso)
+    env = envs.make(envs.Config(env_id="Copy-probe"), gamma=0.99)
     network = networks.make(config, env)
     params = jax.tree.map(lambda x: 3.0 * x, jax.jit(network.init)(jax.random.key(0)))
     params["policy_head"] = jax.tree.map(lambda x: 50.0 * x, params["policy_head"])
 
     @jax.jit
-    def act(position, key):
-        return rollout.unroll(env, network, params, position, *rollout.draw(network, key, jnp.arange(BLOCK)))
+    def act(actor_state, key):
+        return rollout.unroll(env, network, params, actor_state, *rollout.draw(network, key, jnp.arange(BLOCK)))
 
-    position = jax.jit(lambda key: rollout.start(env, network, key))(jax.random.key(1))
-    position, one = act(position, jax.random.key(2))
-    _, two = act(position, jax.random.key(3))
+    actor_state = jax.jit(lambda key: rollout.start(env, network, key))(jax.random.key(1))
+    actor_state, one = act(actor_state, jax.random.key(2))
+    _, two = act(actor_state, jax.random.key(3))
     return network, params, jax.tree.map(lambda *x: jnp.stack(x), one, two)
 
 
 def test_learning_sees_the_probabilities_that_acting_saw(blocks):
-    """The second block starts in the middle of an episode, from the memory stored with it."""
+    """The second rollout starts in the middle of an episode, from the carry stored with it."""
     network, params, rows = blocks
     assert rows.first[1].any()
     assert not rows.first[1, 0]
@@ -218,7 +216,7 @@ def test_a_final_observation_is_valued_with_the_memory_of_the_episode_that_it_en
     assert len(cut) == 2
     for block, t in cut:
         row = jax.tree.map(lambda x, b=block: x[b], rows)
-        # The old episode, gone on with: its final observation follows as if nothing had ended.
+        # Continue the old episode: its final observation follows as if the episode had not ended.
         assert t + 1 < BLOCK
         obs = row.obs.at[t + 1].set(row.final_obs[t])
         first = row.first.at[t + 1].set(False)

@@ -59,7 +59,7 @@ JOINT = np.array(list(itertools.product(*map(range, SIZES))))  # every action of
 
 
 def joint_probabilities(logits):
-    """Of every action in `JOINT`, as the product of the choices' own."""
+    """The probability of every action in `JOINT`: the product of the probabilities of its choices."""
     parts = np.split(np.asarray(logits), np.cumsum(SIZES)[:-1], axis=-1)
     tables = [probabilities(part) for part in parts]
     return np.array([np.prod([table[i] for table, i in zip(tables, action, strict=True)]) for action in JOINT])
@@ -102,7 +102,7 @@ def test_log_prob_and_entropy_of_a_gaussian_are_those_of_scipy():
     np.testing.assert_allclose(jax.vmap(policy.log_prob)(action), oracle.logpdf(action).sum(-1), rtol=1e-5)
     np.testing.assert_allclose(policy.entropy(), oracle.entropy().sum(), rtol=1e-5)
     np.testing.assert_array_equal(policy.mode(), LOC)
-    np.testing.assert_array_equal(policy.executed(action), action)
+    np.testing.assert_array_equal(policy.to_env_action(action), action)
 
 
 @pytest.mark.parametrize("kind", [DiagGaussian, TanhGaussian])
@@ -115,8 +115,8 @@ def test_the_divergence_of_gaussians_is_the_integral_also_after_a_tanh(kind):
     assert kind(LOC, LOG_SCALE).kl(kind(LOC, LOG_SCALE)) == 0
 
 
-def test_the_divergence_of_squashed_gaussians_is_that_of_their_executed_actions():
-    """By integration over the executed action, with the densities that ``log_prob`` gives it."""
+def test_the_divergence_of_squashed_gaussians_is_that_of_the_environments_actions():
+    """The integral is over the environment's action, with the densities that ``log_prob`` gives."""
     mine, its = (
         TanhGaussian(jnp.array([loc]), jnp.array([log_scale])) for loc, log_scale in ((0.5, -0.7), (-0.3, 0.2))
     )
@@ -168,19 +168,19 @@ def test_the_entropy_of_several_squashed_numbers_is_the_sum_over_them():
     np.testing.assert_allclose(several.entropy(), each.sum(-1), rtol=1e-5)
 
 
-def test_executed_samples_of_a_squashed_gaussian_follow_the_density_that_log_prob_gives():
+def test_squashed_samples_of_a_gaussian_follow_the_density_that_log_prob_gives():
     policy = TanhGaussian(jnp.array([0.4]), jnp.array([-0.3]))
     x = np.linspace(-8, 8, 8001)
     density = np.exp(np.asarray(jax.vmap(policy.log_prob)(jnp.array(x[:, None], jnp.float32)), float))
     distribution = integral_over_actions(density, x)
     samples = jax.vmap(policy.sample)(jax.random.normal(jax.random.key(0), (5000, 1)))
-    actions = np.asarray(policy.executed(samples))[:, 0]
+    actions = np.asarray(policy.to_env_action(samples))[:, 0]
     assert scipy.stats.kstest(actions, lambda a: np.interp(a, np.tanh(x), distribution)).pvalue > 1e-3
 
 
-def test_executed_actions_of_a_squashed_gaussian_stay_between_the_bounds():
+def test_actions_of_a_squashed_gaussian_stay_between_the_bounds():
     x = jnp.array([-jnp.inf, -1e30, -20.0, -0.5, 0.0, 0.5, 20.0, 1e30, jnp.inf])
-    actions = TanhGaussian.executed(x)
+    actions = TanhGaussian.to_env_action(x)
     assert (jnp.abs(actions) <= 1).all()
     np.testing.assert_allclose(actions, np.tanh(x), rtol=1e-6)
 
@@ -228,8 +228,14 @@ def _of_every_kind():
 def test_a_batch_of_distributions_equals_each_of_them_mapped_over(name):
     def everything(policy, other, noise):
         action = policy.sample(noise)
-        executed = policy.executed(action)
-        return action, executed, policy.mode(), policy.log_prob(action), policy.entropy(), policy.kl(other)
+        return (
+            action,
+            policy.to_env_action(action),
+            policy.mode(),
+            policy.log_prob(action),
+            policy.entropy(),
+            policy.kl(other),
+        )
 
     arguments = _of_every_kind()[name]
     together, mapped = jax.jit(lambda *x: (everything(*x), jax.vmap(jax.vmap(everything))(*x)))(*arguments)

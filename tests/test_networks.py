@@ -1,20 +1,46 @@
 import subprocess
 import sys
-from dataclasses import replace
+import typing
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, envs, networks
-from purejaxrl_a3c.networks.torsos import orthogonal
+from purejaxrl_a3c import networks
+from purejaxrl_a3c.config import field_types
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.networks.cores import CORES
+from purejaxrl_a3c.networks.initializers import orthogonal
+from purejaxrl_a3c.networks.torsos import ACTIVATIONS, TORSOS
+from purejaxrl_a3c.types import ActionSpace, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id="Catch-bsuite", **changes):
-    config = replace(a2c.Config(env_id=env_id, hidden_sizes=(8, 8)), **changes)
-    env = envs.make(config)
-    return env, networks.make(config, env)
+def env_of(shape: tuple[int, ...] = (5,), action_space: ActionSpace = spaces.Discrete(3)) -> Env:  # noqa: B008
+    """An environment of which a network needs only the shapes."""
+
+    def reset(key: Key) -> tuple[EnvState, Observation]:
+        raise NotImplementedError
+
+    def step(key: Key, state: EnvState, action: jax.Array) -> tuple[EnvState, TimeStep]:
+        raise NotImplementedError
+
+    return Env(reset, step, shape, action_space)
+
+
+def make(**changes):
+    env = env_of()
+    return env, networks.make(networks.Config(**({"hidden_sizes": (8, 8)} | changes)), env)
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted"), [("activation", ACTIVATIONS), ("core", CORES), ("torso", ["mlp", *TORSOS])]
+)
+def test_the_config_accepts_the_names_of_all_parts_that_there_are(field, accepted):
+    annotation = field_types(networks.Config)[field]
+    while typing.get_origin(annotation) is not typing.Literal:
+        annotation = typing.get_args(annotation)[0]
+    assert sorted(typing.get_args(annotation)) == sorted(accepted)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (4, 64), (64, 2), (64, 1)])
@@ -49,15 +75,16 @@ def _equations(jaxpr):
                 yield from _equations(inner)
 
 
-# A batched QR deadlocks on jaxlib 0.10 now and then, so each of three processes tries 20 times; and on two cores, so
-# the process keeps two of the machine's.
+# On jaxlib 0.10 a batched QR deadlocks now and then, so each of three processes tries 20 times. It happens with two
+# cores, so the process keeps two of the machine's.
 MANY_SEEDS = """
 import os
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 import jax
 from purejaxrl_a3c import a3c, make_train
-config = a3c.Config(num_workers=2, envs_per_worker=1, rollout_length=2, total_frames=8)
+from purejaxrl_a3c.config import replace
+config = replace(a3c.Config(), num_workers=2, envs_per_worker=1, rollout_length=2, total_frames=8)
 train = jax.jit(jax.vmap(make_train(config)))
 for seed in range(20):
     result = jax.block_until_ready(train(jax.random.split(jax.random.key(seed), 24)))

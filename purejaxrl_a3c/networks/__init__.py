@@ -1,6 +1,7 @@
-"""Policies and value functions: a torso, a core and a head each, as a `Network` of pure functions."""
+"""Policies and value functions. A network is a torso, a core and heads, and becomes a `Network` of pure functions."""
 
-from purejaxrl_a3c.networks.make import CHOICES, PolicyHead, action_noise, make, make_torso
-from purejaxrl_a3c.networks.torsos import Torso
+from purejaxrl_a3c.networks.config import Config
+from purejaxrl_a3c.networks.heads import PolicyHead, action_noise
+from purejaxrl_a3c.networks.make import make, make_torso
 
-__all__ = ["CHOICES", "PolicyHead", "Torso", "action_noise", "make", "make_torso"]
+__all__ = ["Config", "PolicyHead", "action_noise", "make", "make_torso"]

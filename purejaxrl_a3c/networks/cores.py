@@ -1,4 +1,4 @@
-"""What a network remembers between the steps of an episode."""
+"""Cores: what a network remembers from one step of an episode to the next."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,76 +7,83 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.networks.torsos import orthogonal
+from purejaxrl_a3c.networks.initializers import orthogonal
+from purejaxrl_a3c.types import Carry, Key, Params
 
 
 class Core(NamedTuple):
-    """A memory of one environment as pure functions."""
+    """The memory of one environment as pure functions.
 
-    init: Callable[[jax.Array, Any], Any]
+    Where ``first`` is true, a new episode starts, and the carry is cleared *before* the features are seen.
+    """
+
+    init: Callable[[Key, jax.Array], Params]
     """(key, features [F]) -> params."""
-    carry: Callable[[], Any]
+    carry: Callable[[], Carry]
     """() -> the carry at the start of an episode."""
-    step: Callable[..., tuple[Any, jax.Array]]
-    """(params, carry, features [F], first) -> (carry, output)."""
-    unroll: Callable[..., tuple[Any, jax.Array]]
-    """(params, carry [B], features [B, T, F], first [B, T]) -> (carry [B], output [B, T, ...])."""
+    step: Callable[[Params, Carry, jax.Array, jax.Array], tuple[Carry, jax.Array]]
+    """(params, carry, features [F], first []) -> (carry, output [F'])."""
+    unroll: Callable[[Params, Carry, jax.Array, jax.Array], tuple[Carry, jax.Array]]
+    """(params, carry [B], features [B, T, F], first [B, T]) -> (carry [B], output [B, T, F'])."""
 
 
-def feed_forward():
-    """No memory: the output is the features."""
+def feed_forward() -> Core:
+    """No memory: the output is the features, and the carry is ``()``."""
 
-    def look(params, carry, features, first):
+    def pass_on(params: Params, carry: Carry, features: jax.Array, first: jax.Array) -> tuple[Carry, jax.Array]:
         del params, first
         return carry, features
 
-    return Core(init=lambda key, features: {}, carry=lambda: (), step=look, unroll=look)
+    return Core(init=lambda key, features: {}, carry=lambda: (), step=pass_on, unroll=pass_on)
 
 
-def lstm(num_cells):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997), the forget gate's bias starting at 1.
+def lstm(num_cells: int) -> Core:
+    """Long short-term memory (Hochreiter & Schmidhuber 1997) whose forget gate has an initial bias of 1.
 
-    A forget gate that starts closed half-way forgets everything within a few steps, before it can learn not to (Gers
-    et al. 2000; Jozefowicz et al. 2015). flax starts all biases at 0.
+    flax starts all biases at 0, where the forget gate halves the memory at every step, so that little is left to learn
+    from (Gers et al. 2000; Jozefowicz et al. 2015).
     """
     cell = nn.OptimizedLSTMCell(num_cells, recurrent_kernel_init=orthogonal(1.0))
 
-    def open_forget_gate(params):
+    def open_forget_gate(params: Params) -> Params:
         gate = params["params"]["hf"]
         return {"params": params["params"] | {"hf": gate | {"bias": gate["bias"] + 1.0}}}
 
     return _recurrent(cell, open_forget_gate)
 
 
-def gru(num_cells):
+def gru(num_cells: int) -> Core:
     """Gated recurrent unit (Cho et al. 2014, arXiv 1406.1078)."""
     return _recurrent(nn.GRUCell(num_cells, recurrent_kernel_init=orthogonal(1.0)), lambda params: params)
 
 
-def _recurrent(cell, change_params):
-    def carry():
+def _recurrent(cell: nn.RNNCellBase, change_params: Callable[[Params], Params]) -> Core:
+    """The core that is ``cell``; ``change_params`` is applied to its initial parameters."""
+
+    def carry() -> Carry:
         types = jax.eval_shape(lambda: cell.initialize_carry(jax.random.key(0), (1,)))
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), types)
 
-    def init(key, features):
+    def init(key: Key, features: jax.Array) -> Params:
         return change_params(cell.init(key, carry(), features))
 
-    def step(params, memory, features, first):
-        # Before this step, not after the last one: the value of an episode's final observation needs the memory of
-        # that episode, and only the first observation of the next one must not see it.
+    def step(params: Params, memory: Carry, features: jax.Array, first: jax.Array) -> tuple[Carry, jax.Array]:
+        # The memory is cleared before this step, not after the previous one: the value of an episode's final
+        # observation needs the memory of that episode, and only the next episode must start without it.
         memory = jax.tree.map(lambda x: jnp.where(first, jnp.zeros_like(x), x), memory)
-        return cell.apply(params, memory, features)
+        found: Any = cell.apply(params, memory, features)
+        return found
 
-    def unroll(params, memory, features, first):
-        def tick(memory, row):
+    def unroll(params: Params, memory: Carry, features: jax.Array, first: jax.Array) -> tuple[Carry, jax.Array]:
+        def step_all(memory: Carry, row: tuple[jax.Array, jax.Array]) -> tuple[Carry, jax.Array]:
             return jax.vmap(step, (None, 0, 0, 0))(params, memory, *row)
 
         over_time = jnp.swapaxes(features, 0, 1), jnp.swapaxes(first, 0, 1)
-        memory, output = jax.lax.scan(tick, memory, over_time)
+        memory, output = jax.lax.scan(step_all, memory, over_time)
         return memory, jnp.swapaxes(output, 0, 1)
 
     return Core(init, carry, step, unroll)
 
 
 CORES: dict[str, Callable[[int], Core]] = {"feed_forward": lambda num_cells: feed_forward(), "lstm": lstm, "gru": gru}
-"""Name of a core to the function of its number of cells."""
+"""The functions number of cells -> core, by name."""

@@ -1,23 +1,21 @@
-"""What turns observations into features: flax modules ``[..., *observation_shape] -> [..., F]``.
+"""Torsos turn observations into features: flax modules ``[..., *observation_shape] -> [..., F]``.
 
-Each ends in fully connected layers, ``hidden_sizes`` of them. Any flax module of that type can take their place.
+Every torso ends in fully connected layers of the widths ``hidden_sizes``. Any flax module with these shapes can take a
+torso's place; `custom.check_module` says what it must be like.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import tyro
 
 from purejaxrl_a3c import checks
+from purejaxrl_a3c.networks.initializers import orthogonal
 
-Torso = Annotated[str | nn.Module, tyro.conf.arg(constructor=str)]
-"""The type of a config's field: a name on the command line, in Python also a flax module."""
-
-ACTIVATIONS: dict[str, Callable[..., Any]] = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "elu": nn.elu,
     "gelu": nn.gelu,
     "relu": nn.relu,
@@ -26,39 +24,14 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def orthogonal(scale):
-    """Orthogonal initializer (Saxe et al. 2014, arXiv 1312.6120) that is safe to ``vmap``.
-
-    An orthogonal matrix comes from a QR factorisation, and a *batched* QR, which is what `jax.vmap` over seeds
-    makes of it, can wait for ever on jaxlib 0.10 with two cores: each thread of the pool that runs the batch
-    waits for tasks that need a thread of that same pool. Mapped one after the other, every QR has batch 1,
-    which runs in the calling thread. This is the package's only call into LAPACK, and must stay so.
-
-    Args:
-        scale: factor on the orthogonal matrix.
-
-    Returns:
-        A flax initializer ``(key, shape, dtype) -> matrix [shape]``.
-    """
-
-    def init(key, shape, dtype=jnp.float32):
-        @jax.custom_batching.sequential_vmap
-        def draw(key):
-            return nn.initializers.orthogonal(scale)(key, shape, dtype)
-
-        return draw(key)
-
-    return init
-
-
 class MLP(nn.Module):
-    """Fully connected layers over the flattened observation.
+    """Fully connected layers on the flattened observation.
 
     Attributes:
         observation_rank: number of axes of one observation.
-        hidden_sizes: widths of the layers.
+        hidden_sizes: widths of the layers; without any, the features are the flattened observation.
         activation: a key of `ACTIVATIONS`.
-        layer_norm: normalise each layer before its activation (Ba et al. 2016, arXiv 1607.06450).
+        layer_norm: normalise each layer's output before its activation (Ba et al. 2016, arXiv 1607.06450).
     """
 
     observation_rank: int
@@ -67,11 +40,12 @@ class MLP(nn.Module):
     layer_norm: bool = False
 
     @nn.compact
-    def __call__(self, x):
-        """Features for ``x [..., *observation_shape]``."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features ``[..., F]`` of ``x [..., *observation_shape]``."""
         x = x.reshape(*x.shape[: x.ndim - self.observation_rank], -1)
         for size in self.hidden_sizes:
-            # sqrt(2), 0.01 and 1 as in Andrychowicz et al. 2021 (arXiv 2006.05990) and OpenAI Baselines.
+            # The scales sqrt(2) here, and 0.01 and 1 in the heads, are those of Andrychowicz et al. 2021 (arXiv
+            # 2006.05990) and OpenAI Baselines.
             x = nn.Dense(size, kernel_init=orthogonal(2**0.5))(x)
             x = nn.LayerNorm()(x) if self.layer_norm else x
             x = ACTIVATIONS[self.activation](x)
@@ -79,17 +53,17 @@ class MLP(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution ``[..., H, W, C] -> [..., H', W', features]``, also as one matrix product over patches.
+    """A convolution ``[..., H, W, C] -> [..., H', W', features]``, which can be computed as one matrix product.
 
-    Under A3C every worker has weights of its own, and a convolution that is mapped over its weights becomes a grouped
-    one, a product a batched product. ``benchmarks/convolution.py`` measures which is faster when.
+    Workers of A3C have weights of their own. A convolution that is mapped over its weights becomes a grouped
+    convolution, and a product becomes a batched product. ``benchmarks/convolution.py`` measures which is faster.
 
     Attributes:
-        features: output channels.
-        size: height and width of the window.
+        features: number of output channels.
+        size: height and width of the window, in pixels.
         stride: step of the window, in pixels.
-        padding: "VALID", or "SAME" as in TensorFlow.
-        as_product: compute it as a product over patches; the parameters are the same.
+        padding: "VALID", or "SAME" as TensorFlow defines it.
+        as_product: compute the convolution as a product over patches; the parameters are the same.
     """
 
     features: int
@@ -99,34 +73,47 @@ class Convolution(nn.Module):
     as_product: bool = False
 
     @nn.compact
-    def __call__(self, x):
-        """Convolve."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The convolution of ``x [..., H, W, C]``.
+
+        Raises:
+            InputError: if the window is larger than the image.
+        """
         inputs = self.size * self.size * x.shape[-1]
         kernel = self.param("kernel", orthogonal(2**0.5), (inputs, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        height, width, _ = x.shape[-3:]
         if self.padding == "SAME":
-            pads = jax.lax.padtype_to_pads((height, width), (self.size,) * 2, (self.stride,) * 2, "SAME")
-            x = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + list(pads) + [(0, 0)])
-            height, width, _ = x.shape[-3:]
-        if min(height, width) < self.size:
+            x = _pad_as_same(x, self.size, self.stride)
+        if min(x.shape[-3:-1]) < self.size:
             checks.reject("torso", f"a window of {self.size}x{self.size}", f"no larger than its input, {x.shape[-3:]}")
+        product = _multiply_patches if self.as_product else _convolve
+        return product(x, kernel, self.size, self.stride) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
-        def window(i, j):
-            rows = slice(i, height - self.size + i + 1, self.stride)
-            columns = slice(j, width - self.size + j + 1, self.stride)
-            return x[..., rows, columns, :]
 
-        if self.as_product:
-            patches = [window(i, j) for i in range(self.size) for j in range(self.size)]
-            product = jnp.concatenate(patches, axis=-1) @ kernel
-            return product + bias.reshape((1,) * (x.ndim - 1) + (-1,))
-        rows = x.reshape(-1, *x.shape[-3:])
-        window_first = kernel.reshape(self.size, self.size, x.shape[-1], self.features)
-        strides = (self.stride, self.stride)
-        layout = ("NHWC", "HWIO", "NHWC")
-        rows = jax.lax.conv_general_dilated(rows, window_first, strides, "VALID", dimension_numbers=layout)
-        return rows.reshape(*x.shape[:-3], *rows.shape[1:]) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+def _pad_as_same(x: jax.Array, size: int, stride: int) -> jax.Array:
+    pads = jax.lax.padtype_to_pads(x.shape[-3:-1], (size, size), (stride, stride), "SAME")
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 3) + list(pads) + [(0, 0)])
+
+
+def _multiply_patches(x: jax.Array, kernel: jax.Array, size: int, stride: int) -> jax.Array:
+    height, width, _ = x.shape[-3:]
+
+    def pixels(i: int, j: int) -> jax.Array:
+        """The pixel at row ``i`` and column ``j`` of every window."""
+        rows = slice(i, height - size + i + 1, stride)
+        columns = slice(j, width - size + j + 1, stride)
+        return x[..., rows, columns, :]
+
+    patches = [pixels(i, j) for i in range(size) for j in range(size)]
+    return jnp.concatenate(patches, axis=-1) @ kernel
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, size: int, stride: int) -> jax.Array:
+    images = x.reshape(-1, *x.shape[-3:])
+    window = kernel.reshape(size, size, x.shape[-1], -1)
+    layout = ("NHWC", "HWIO", "NHWC")
+    images = jax.lax.conv_general_dilated(images, window, (stride, stride), "VALID", dimension_numbers=layout)
+    return images.reshape(*x.shape[:-3], *images.shape[1:])
 
 
 class Convolutional(nn.Module):
@@ -147,8 +134,8 @@ class Convolutional(nn.Module):
     as_product: bool = False
 
     @nn.compact
-    def __call__(self, x):
-        """Features for ``x [..., H, W, C]``."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features ``[..., F]`` of ``x [..., H, W, C]``."""
         for features, size, stride in self.layers:
             x = ACTIVATIONS[self.activation](Convolution(features, size, stride, as_product=self.as_product)(x))
         return MLP(3, self.hidden_sizes, self.activation, self.layer_norm)(x)
@@ -158,9 +145,9 @@ class Residual(nn.Module):
     """IMPALA's residual network (Espeholt et al. 2018, arXiv 1802.01561, figure 3, right) and an `MLP`.
 
     Attributes:
-        channels: of each of the sections, which halve height and width.
+        channels: number of channels of each section; a section halves height and width.
         hidden_sizes: as in `MLP`.
-        activation: of the `MLP`; the residual blocks use ReLU, as in the paper.
+        activation: activation of the `MLP`; the residual blocks use ReLU, as in the paper.
         layer_norm: as in `MLP`.
         as_product: as in `Convolution`.
     """
@@ -172,8 +159,8 @@ class Residual(nn.Module):
     as_product: bool = False
 
     @nn.compact
-    def __call__(self, x):
-        """Features for ``x [..., H, W, C]``."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Features ``[..., F]`` of ``x [..., H, W, C]``."""
         convolution = functools.partial(Convolution, size=3, padding="SAME", as_product=self.as_product)
         for features in self.channels:
             x = _max_pool(convolution(features)(x))
@@ -183,18 +170,28 @@ class Residual(nn.Module):
         return MLP(3, self.hidden_sizes, self.activation, self.layer_norm)(nn.relu(x))
 
 
-def _max_pool(x):
+def _max_pool(x: jax.Array) -> jax.Array:
     """Maximum over windows of 3x3 with stride 2, "SAME", of ``[..., H, W, C]``."""
-    rows = x.reshape(-1, *x.shape[-3:])
-    pooled = nn.max_pool(rows, (3, 3), (2, 2), "SAME")
+    images = x.reshape(-1, *x.shape[-3:])
+    pooled = nn.max_pool(images, (3, 3), (2, 2), "SAME")
     return pooled.reshape(*x.shape[:-3], *pooled.shape[1:])
 
 
-TORSOS: dict[str, Callable[..., nn.Module]] = {
-    # Young & Tian 2019 (arXiv 1903.03176): one layer of 16 3x3 windows.
+class ImageTorso(Protocol):
+    """Makes a torso for observations of height, width and channels."""
+
+    def __call__(
+        self, hidden_sizes: tuple[int, ...], activation: str, layer_norm: bool, *, as_product: bool = False
+    ) -> nn.Module:
+        """A module with these attributes; see `Convolutional`."""
+        ...
+
+
+TORSOS: dict[str, ImageTorso] = {
+    # Young & Tian 2019 (arXiv 1903.03176): one convolution with 16 windows of 3x3.
     "minatar": functools.partial(Convolutional, ((16, 3, 1),)),
     # Mnih et al. 2015 (doi 10.1038/nature14236).
     "nature": functools.partial(Convolutional, ((32, 8, 4), (64, 4, 2), (64, 3, 1))),
     "impala": functools.partial(Residual, (16, 32, 32)),
 }
-"""For observations of height, width and channels; the arguments are the attributes from ``hidden_sizes`` on."""
+"""The torsos for images by name."""

@@ -1,0 +1,49 @@
+"""The settings of a network."""
+
+from typing import Annotated, Literal
+
+import flax.linen as nn
+import tyro
+
+from purejaxrl_a3c.config import Count, Positive, configuration
+
+TorsoName = Literal["mlp", "minatar", "nature", "impala"]
+
+
+def _show_default(default: str) -> str:
+    """The hint in the command line's help; tyro writes the default of such a field as ``['mlp']``."""
+    return "(default: " + default.strip("[']") + ")"
+
+
+# The command line accepts the names alone: a flax module can be given only in Python.
+_Torso = Annotated[TorsoName | nn.Module, tyro.conf.arg(constructor=TorsoName, help_behavior_hint=_show_default)]
+
+
+@configuration
+class Config:
+    """Settings of a network: its torso, its core, and its heads."""
+
+    torso: _Torso = "mlp"
+    """Layers that turn an observation into features: mlp, or for images minatar, nature or impala. In Python it may
+    also be a flax module."""
+    hidden_sizes: tuple[Count, ...] = (64, 64)
+    """Widths of the fully connected layers at the end of the torso (two of 64 in Schulman et al. 2017). An mlp without
+    any is a linear policy and value function."""
+    activation: Literal["elu", "gelu", "relu", "silu", "tanh"] = "tanh"
+    """Activation function of the torso's layers (tanh in Schulman et al. 2017)."""
+    layer_norm: bool = False
+    """Normalise the output of every fully connected layer before its activation (Ba et al. 2016)."""
+    core: Literal["feed_forward", "lstm", "gru"] = "feed_forward"
+    """Layer between torso and heads that remembers earlier observations: feed_forward remembers nothing, lstm and gru
+    are recurrent."""
+    num_cells: Count = 256
+    """Number of cells of a recurrent core (256 in Mnih et al. 2016)."""
+    shared_torso: bool = False
+    """Let the policy and the value function share one torso and one core (they do in Mnih et al. 2016)."""
+    squash_actions: bool = False
+    """Draw bounded continuous actions from the tanh of a Gaussian (Haarnoja et al. 2018) instead of clipping those of a
+    Gaussian."""
+    state_dependent_scale: bool = False
+    """Make the standard deviation of continuous actions an output of the network instead of a parameter."""
+    initial_scale: Positive = 1.0
+    """Standard deviation of continuous actions at the start of training, where the bounds of an action are -1 and 1."""

@@ -1,0 +1,111 @@
+"""Heads: a network's last layers, which turn features into a distribution over actions and into values."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.networks.config import Config
+from purejaxrl_a3c.networks.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c.networks.initializers import orthogonal
+from purejaxrl_a3c.types import ActionSpace, Distribution, Key, Noise, Outputs, Params
+
+# Limits of the log of a standard deviation. Useful values lie well between them, and exp of them and its square are
+# finite in float32.
+_LOG_SCALE_LIMITS = (-10.0, 3.0)
+
+
+class Heads(NamedTuple):
+    """The last layers of the policy and the value function as pure functions."""
+
+    init: Callable[[Key, Key, jax.Array], Params]
+    """(key of the policy's head, key of the value function's, features [F]) -> params."""
+    apply: Callable[[Params, jax.Array, jax.Array], Outputs]
+    """(params, features [..., F] for the policy, features [..., F] for the value function) -> outputs [...]."""
+
+
+class PolicyHead(nn.Module):
+    """Features ``[..., F]`` to a distribution over the actions of a space.
+
+    Attributes:
+        action_space: one of the classes in `envs.spaces`.
+        squash_actions: use a `TanhGaussian` for continuous actions instead of a `DiagGaussian`.
+        state_dependent_scale: compute the scale of a Gaussian from the features; otherwise it is a parameter.
+        initial_scale: initial standard deviation of a Gaussian; may be traced.
+    """
+
+    action_space: ActionSpace
+    squash_actions: bool = False
+    state_dependent_scale: bool = False
+    initial_scale: float | jax.Array = 1.0
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Distribution:
+        """The distribution ``[...]``."""
+        space = self.action_space
+
+        def dense(size: int, name: str) -> jax.Array:
+            return nn.Dense(size, kernel_init=orthogonal(0.01), name=name)(features)
+
+        if isinstance(space, spaces.Discrete):
+            return Categorical(dense(space.n, "logits"))
+        if isinstance(space, spaces.MultiDiscrete):
+            return MultiCategorical(dense(sum(space.sizes), "logits"), space.sizes)
+        assert isinstance(space, spaces.Continuous)
+        loc = dense(space.size, "loc")
+        if self.state_dependent_scale:
+            log_scale = dense(space.size, "log_scale")
+        else:
+            log_scale = self.param("log_scale", nn.initializers.zeros, (space.size,))
+        log_scale = jnp.clip(log_scale + jnp.log(self.initial_scale), *_LOG_SCALE_LIMITS)
+        kind = TanhGaussian if self.squash_actions and space.bounded else DiagGaussian
+        return kind(loc, jnp.broadcast_to(log_scale, loc.shape))
+
+
+def make_heads(config: Config, action_space: ActionSpace, num_values: int) -> Heads:
+    """The heads that ``config`` describes, with the parameters ``policy_head`` and ``value_head``.
+
+    Args:
+        config: the network's settings.
+        action_space: one of the classes in `envs.spaces`.
+        num_values: how many values the value function has; with more than one they are on a last axis.
+    """
+    policy_head = PolicyHead(action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale)
+    value_head = nn.Dense(num_values, kernel_init=orthogonal(1.0))
+
+    def init(key_policy: Key, key_value: Key, features: jax.Array) -> Params:
+        return {
+            "policy_head": policy_head.init(key_policy, features),
+            "value_head": value_head.init(key_value, features),
+        }
+
+    def apply(params: Params, policy_features: jax.Array, value_features: jax.Array) -> Outputs:
+        policy = policy_head.apply(params["policy_head"], policy_features)
+        value: Any = value_head.apply(params["value_head"], value_features)
+        return Outputs(policy, jnp.squeeze(value, -1) if num_values == 1 else value)
+
+    return Heads(init, apply)
+
+
+def action_noise(action_space: ActionSpace, key: Key, index: jax.Array) -> Noise:
+    """The random numbers from which a policy samples actions.
+
+    Args:
+        action_space: one of the classes in `envs.spaces`.
+        key: consumed; the same for all actions.
+        index: number of each action, int32 ``[...]``; actions with different numbers get independent noise.
+
+    Returns:
+        The argument of the distribution's ``sample``: float32 ``[...]`` (discrete), ``[..., K]`` (multi-discrete) or
+        ``[..., D]`` (continuous).
+    """
+    if isinstance(action_space, spaces.Discrete):
+        return randomness.uniform_at(key, index)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return randomness.uniform_at(key, randomness.components(index, len(action_space.sizes)))
+    assert isinstance(action_space, spaces.Continuous)
+    return randomness.normal_at(key, randomness.components(index, action_space.size))

@@ -149,6 +149,48 @@ def diary_reward(action, time):
     return action - 2.0 + 0.25 * time
 
 
+@struct.dataclass
+class BoundsState(environment.EnvState):
+    action: jax.Array
+    time: jax.Array
+
+
+class Bounds(environment.Environment):
+    """Shows the action that it was given: four numbers, of which only the second is bounded on both sides."""
+
+    low = (0.0, -1.0, -jnp.inf, -jnp.inf)
+    high = (jnp.inf, 3.0, jnp.inf, 2.0)
+
+    @property
+    def default_params(self):
+        return environment.EnvParams(max_steps_in_episode=10)
+
+    def reset_env(self, key, params):
+        return jnp.zeros(4), BoundsState(action=jnp.zeros(4), time=jnp.int32(0))
+
+    def step_env(self, key, state, action, params):
+        return action, BoundsState(action=action, time=state.time + 1), jnp.float32(0), jnp.bool_(False), {}
+
+    def action_space(self, params):
+        return spaces.Box(jnp.array(self.low), jnp.array(self.high), (4,))
+
+    def observation_space(self, params):
+        return spaces.Box(-1e6, 1e6, (4,))
+
+
+class Scalar(Probe):
+    """As `Copy`, but its observation is a single number without an axis."""
+
+    def reward_and_end(self, state, action):
+        return action == state.bit, False
+
+    def observation(self, state):
+        return jnp.float32(state.bit)
+
+    def observation_space(self, params):
+        return spaces.Box(0, 1, ())
+
+
 def pictures(length):
     """An episodic `Env` with observations int32 ``[2, 2, 3]``, all different; it terminates after ``length``."""
 
@@ -165,6 +207,6 @@ def pictures(length):
     return Env(reset, step, observation_shape=(2, 2, 3), action_space=Discrete(2))
 
 
-for _probe in (Forever, Ending, EndingOnTime, Copy, Gamble, Diary):
+for _probe in (Forever, Ending, EndingOnTime, Copy, Gamble, Diary, Bounds, Scalar):
     if f"{_probe.__name__}-probe" not in gymnax.registered_envs:
         gymnax.register(f"{_probe.__name__}-probe", _probe)

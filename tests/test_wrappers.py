@@ -12,7 +12,7 @@ import scipy.stats
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train, networks
 from purejaxrl_a3c.config import replace
-from purejaxrl_a3c.envs import normalize, spaces, wrappers
+from purejaxrl_a3c.envs import normalize, spaces, statistics, wrappers
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.on_policy import Parts, algorithm
 from purejaxrl_a3c.loops.origin import origin
@@ -246,6 +246,32 @@ def test_staggered_copies_cut_their_first_episode_at_times_that_are_spread_out()
         np.testing.assert_array_equal(np.flatnonzero(terminated[i]) + 1, np.arange(time + 15, 61, 15))
 
 
+def test_a_cut_episode_is_marked_by_a_length_of_zero_and_whole_ones_keep_theirs():
+    env = wrappers.auto_reset(diary(length=6), stagger=12)
+    cuts = 0
+    for seed in range(8):
+        _, timesteps = play(env, some_actions(20), seed)
+        ended = np.flatnonzero(timesteps.terminated | timesteps.truncated)
+        lengths = np.diff(ended, prepend=-1)
+        is_cut = timesteps.truncated[ended]
+        np.testing.assert_array_equal(timesteps.episode_length[ended], np.where(is_cut, 0, lengths))
+        assert (lengths[~is_cut] == 6).all()
+        assert not is_cut[1:].any()
+        cuts += is_cut.sum()
+        # Between the ends it counts as always.
+        np.testing.assert_array_equal(timesteps.episode_length[: ended[0]], np.arange(1, ended[0] + 1))
+        assert timesteps.episode_length.dtype == np.int32
+    assert 0 < cuts < 8
+
+
+def test_an_episode_that_ends_by_itself_on_the_very_step_of_the_cut_is_whole():
+    limit = wrappers.time_limit(wrappers.record_episodes(probes.pictures(9)), 1)
+    for env, ended in ((wrappers.record_episodes(probes.pictures(1)), "terminated"), (limit, "truncated")):
+        _, timesteps = play(wrappers.auto_reset(env, stagger=1), some_actions(3))
+        assert getattr(timesteps, ended).all()
+        np.testing.assert_array_equal(timesteps.episode_length, 1)
+
+
 def test_only_a_first_episode_is_cut_and_a_termination_stays_one():
     """The longer cuts would come in later episodes, or on the very step that terminates."""
     truncated, terminated = copies(wrappers.auto_reset(diary(length=4), stagger=12), 300, 24)
@@ -380,11 +406,11 @@ def test_normalisation_changes_nothing_but_observations(normalized):
 
 
 def test_every_copy_carries_the_moments_of_all(normalized):
-    raw, _, statistics = normalized
+    raw, _, kept = normalized
     mean, deviation, count = moments(raw, BLOCKS)
-    np.testing.assert_allclose(statistics.mean, np.broadcast_to(mean, (W, B, 4)), rtol=1e-6)
-    np.testing.assert_allclose(np.sqrt(statistics.variance), np.broadcast_to(deviation, (W, B, 4)), rtol=1e-3)
-    np.testing.assert_array_equal(statistics.weight, np.full((W, B), count))
+    np.testing.assert_allclose(kept.mean, np.broadcast_to(mean, (W, B, 4)), rtol=1e-6)
+    np.testing.assert_allclose(np.sqrt(kept.variance), np.broadcast_to(deviation, (W, B, 4)), rtol=1e-3)
+    np.testing.assert_array_equal(kept.weight, np.full((W, B), count))
 
 
 def test_in_evaluation_the_statistics_are_those_of_training_for_good():
@@ -442,6 +468,75 @@ def test_both_kinds_of_statistics_are_refreshed_whichever_lies_outside():
     np.testing.assert_array_equal(one.obs[0], plain.obs[0])
     assert (one.obs != plain.obs)[1:].all()
     assert (one.reward != plain.reward)[1:].any()
+
+
+def broken_at(env, steps, value):
+    """``env`` with ``value`` as observation and reward at these steps of every episode."""
+
+    def step(key, state, action):
+        state, timestep = env.step(key, state, action)
+        broken = jnp.isin(timestep.final_obs[TIME], jnp.array(steps)) & ~(timestep.terminated | timestep.truncated)
+
+        def spoil(x):
+            return jnp.where(broken, value, x)
+
+        return state, timestep._replace(
+            obs=spoil(timestep.obs), final_obs=spoil(timestep.final_obs), reward=spoil(timestep.reward)
+        )
+
+    return env._replace(step=step)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_numbers_that_are_not_finite_do_not_enter_the_statistics(value):
+    """Nor do finite ones whose squares overflow."""
+    env = broken_at(wrappers.auto_reset(diary(length=5)), (2.0,), value)
+    states, (_, timesteps) = play_blocks(normalize.normalize_observations(env), BLOCKS)
+    raw_obs, raw = play_blocks(env, BLOCKS)[1]
+    seen = np.concatenate([raw_obs[0, 0].reshape(-1, 4), raw.obs.reshape(-1, 4)]).astype(float)
+    seen = seen[np.abs(seen).max(1) < 1e30]
+    moments = jax.tree.map(np.asarray, states.statistics)
+    np.testing.assert_array_equal(moments.weight, len(seen))
+    np.testing.assert_allclose(moments.mean, np.broadcast_to(seen.mean(0), (W, B, 4)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(moments.variance, np.broadcast_to(seen.var(0), (W, B, 4)), rtol=1e-3, atol=1e-5)
+    finite = np.isfinite(raw.final_obs).all(-1)
+    assert np.isfinite(timesteps.final_obs[finite]).all()
+
+
+def test_moments_that_would_overflow_stay_as_they_are():
+    def merge(variance):
+        moments = statistics.start((2,))._replace(
+            weight=jnp.float32(1e6), mean=jnp.ones(2), variance=jnp.array([1.0, variance])
+        )
+        copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (W, B, *x.shape)), statistics.add(moments, jnp.zeros(2)))
+        return jax.tree.map(np.asarray, statistics.merge(copies))
+
+    np.testing.assert_array_equal(merge(1.0).weight, 1e6 + W * B)
+    spoilt = merge(3e37)
+    np.testing.assert_array_equal(spoilt.weight, 1e6)
+    np.testing.assert_array_equal(spoilt.variance, np.broadcast_to(np.float32([1.0, 3e37]), (W, B, 2)))
+    np.testing.assert_array_equal(spoilt.new_weight, 0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_a_reward_that_is_not_finite_spoils_no_other_reward_of_its_episode(value):
+    env = broken_at(wrappers.auto_reset(diary(length=5)), (2.0,), value)
+    states, (_, timesteps) = play_blocks(normalize.scale_rewards(env, 0.9), BLOCKS)
+    _, raw = play_blocks(env, BLOCKS)[1]
+    assert np.isfinite(states.statistics.variance).all()
+    # Of every five steps, one is left out. The sum goes on from 0.
+    total, totals = np.zeros((W, B)), []
+    for reward, last in zip(
+        raw.reward.reshape(-1, W, B), (raw.terminated | raw.truncated).reshape(-1, W, B), strict=True
+    ):
+        total = 0.9 * total + reward
+        usable = np.abs(np.nan_to_num(total, nan=np.inf)) < 1e30
+        totals.append(total[usable])
+        total = np.where(last | ~usable, 0.0, total)
+    totals = np.concatenate(totals)
+    np.testing.assert_array_equal(states.statistics.weight, len(totals))
+    np.testing.assert_allclose(np.sqrt(states.statistics.variance), np.full((W, B), totals.std()), rtol=1e-4)
+    assert np.isfinite(timesteps.reward[np.isfinite(raw.reward)]).all()
 
 
 # Through a config

@@ -93,10 +93,10 @@ def _wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
     if w.action_repeat > 1:
         env = wrappers.repeat_action(env, w.action_repeat)
     if w.observe:
-        last = env.observation_shape[-1]
-        if max(w.observe) >= last:
+        last = env.observation_shape[-1:]  # empty if observations have no axis, which `wrappers.observe` rejects
+        if last and max(w.observe) >= last[0]:
             of = env_id if isinstance(env_id, str) else "this Env"
-            reject("observe", w.observe, f"a tuple of ints in 0 .. {last - 1}, for {of}")
+            reject("observe", w.observe, f"a tuple of ints in 0 .. {last[0] - 1}, for {of}")
         env = wrappers.observe(env, w.observe)
     if w.flatten:
         env = wrappers.flatten(env)

@@ -24,7 +24,7 @@ def normalize_observations(env: Env) -> Env:
     """Observations minus their running mean, divided by their running standard deviation, clipped to +-10.
 
     Mean and deviation are those of all observations that any copy has acted on, as of the last ``refresh``. An
-    evaluation uses those of the trained state.
+    evaluation uses those of the trained state. Observations that are not finite are left out of both.
 
     Args:
         env: an `Env` that resets itself.
@@ -59,7 +59,8 @@ def scale_rewards(env: Env, gamma: float | jax.Array) -> Env:
     """Rewards divided by the running standard deviation of their discounted sum, clipped to +-10.
 
     As in OpenAI Baselines' VecNormalize, the sum is ``g <- gamma g + reward``, from 0 at the start of every episode. No
-    mean is subtracted, because that would change which policy is optimal.
+    mean is subtracted, because that would change which policy is optimal. After a reward that is not finite the sum
+    starts again from 0.
 
     Args:
         env: an `Env` that resets itself.
@@ -75,7 +76,9 @@ def scale_rewards(env: Env, gamma: float | jax.Array) -> Env:
         total = gamma * state.discounted_return + timestep.reward
         moments = statistics.add(state.statistics, total)
         reward = timestep.reward / statistics.standard_deviation(state.statistics)
-        total = jnp.where(timestep.terminated | timestep.truncated, 0.0, total)
+        # A sum that is not usable would stay so until the end of the episode.
+        starts_again = timestep.terminated | timestep.truncated | ~statistics.is_usable(total)
+        total = jnp.where(starts_again, 0.0, total)
         scaled = timestep._replace(reward=jnp.clip(reward, -_LARGEST, _LARGEST))
         return NormalizeState(inner, moments, total), scaled
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import AxisName
 
+_LARGEST = 1e18  # squares of numbers not much larger overflow in float32
+
 
 class Statistics(NamedTuple):
     """The merged moments, and one copy's own moments since the last merge; ``[...]`` is the shape of a sample."""
@@ -31,13 +33,23 @@ def start(shape: tuple[int, ...]) -> Statistics:
     return Statistics(zero, zeros, jnp.ones(shape), zero, zeros, zeros)
 
 
+def is_usable(sample: jax.Array) -> jax.Array:
+    """Whether all numbers of a sample are finite, and so small that their squares are: bool ``[]``."""
+    return (jnp.abs(sample) < _LARGEST).all()
+
+
 def add(statistics: Statistics, sample: jax.Array) -> Statistics:
-    """Add a sample to one copy's own moments (Welford 1962). The merged moments do not change yet."""
+    """Add a sample to one copy's own moments (Welford 1962). The merged moments do not change yet.
+
+    A sample that is not usable is left out, because it would spoil the moments for the rest of the run.
+    """
     weight = statistics.new_weight + 1
     difference = sample - statistics.new_mean
     mean = statistics.new_mean + difference / weight
     squares = statistics.new_squares + difference * (sample - mean)
-    return statistics._replace(new_weight=weight, new_mean=mean, new_squares=squares)
+    added = statistics._replace(new_weight=weight, new_mean=mean, new_squares=squares)
+    usable = is_usable(sample)
+    return jax.tree.map(lambda new, old: jnp.where(usable, new, old), added, statistics)
 
 
 def merge(copies: Statistics, axis_name: AxisName = None) -> Statistics:
@@ -48,7 +60,7 @@ def merge(copies: Statistics, axis_name: AxisName = None) -> Statistics:
         axis_name: the axis of devices that share the copies out, or None.
 
     Returns:
-        The same, with updated moments and no samples since.
+        The same, with updated moments and no samples since. Moments that would overflow stay as they are.
     """
     old = jax.tree.map(lambda x: x[0, 0], copies)
     weights = copies.new_weight.reshape(*copies.new_weight.shape, *(1,) * old.mean.ndim)
@@ -65,10 +77,12 @@ def merge(copies: Statistics, axis_name: AxisName = None) -> Statistics:
     squares = jnp.where(old.weight > 0, old.variance * old.weight, 0.0)
     squares += jnp.where(old.weight > 0, old.weight * jnp.square(shift), 0.0)
     squares += total(copies.new_squares + weights * jnp.square(shifts - shift[None, None]))
+    mean, variance = origin + shift, jnp.where(old.weight + count > 0, squares / all_samples, old.variance)
+    usable = jnp.isfinite(mean).all() & jnp.isfinite(variance).all()
     merged = start(old.mean.shape)._replace(
-        weight=old.weight + count,
-        mean=origin + shift,
-        variance=jnp.where(old.weight + count > 0, squares / all_samples, old.variance),
+        weight=jnp.where(usable, old.weight + count, old.weight),
+        mean=jnp.where(usable, mean, old.mean),
+        variance=jnp.where(usable, variance, old.variance),
     )
     return jax.tree.map(lambda one, many: jnp.broadcast_to(one, many.shape), merged, copies)
 

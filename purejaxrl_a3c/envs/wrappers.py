@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 Tree = TypeVar("Tree")  # a pytree of arrays
@@ -115,13 +116,19 @@ def clip_rewards(env: Env, limit: float | jax.Array) -> Env:
 
 
 def observe(env: Env, indices: tuple[int, ...]) -> Env:
-    """Show the agent only the entries at ``indices`` of an observation's last axis."""
+    """Show the agent only the entries at ``indices`` of an observation's last axis.
+
+    Raises:
+        InputError: if observations have no axis.
+    """
+    if env.observation_shape == ():
+        reject("observe", indices, "empty, for observations that are a single number and have no axis")
     shown = jnp.array(indices)
     return map_observations(env, lambda obs: obs[..., shown], (*env.observation_shape[:-1], len(indices)))
 
 
 def flatten(env: Env) -> Env:
-    """Observations as vectors ``[F]``."""
+    """Observations as vectors ``[F]``; a single number becomes a vector of one."""
     return map_observations(env, jnp.ravel, (math.prod(env.observation_shape),))
 
 
@@ -134,7 +141,12 @@ def stack_frames(env: Env, frames: int) -> Env:
     """The latest ``frames`` observations side by side on the last axis, oldest first.
 
     At the start of an episode its first observation is repeated.
+
+    Raises:
+        InputError: if observations have no axis.
     """
+    if env.observation_shape == ():
+        reject("frame_stack", frames, "1, or flatten True: observations are a single number and have no axis")
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state, obs = env.reset(key)
@@ -169,7 +181,8 @@ def auto_reset(env: Env, stagger: int = 0) -> Env:
         env: an episodic `Env`.
         stagger: if not 0, the first episode of every copy is truncated after a random number of steps, uniform in
             ``1 .. stagger``, unless it ends before. Otherwise copies that start together run in phase, and a batch
-            holds the same moment of every episode. The cut is a truncation: the target bootstraps there.
+            holds the same moment of every episode. The cut is a truncation: the target bootstraps there. It makes no
+            whole episode, which the time step of the cut says with an ``episode_length`` of 0.
     """
 
     def reset(key: Key) -> tuple[AutoResetState, Observation]:
@@ -182,7 +195,10 @@ def auto_reset(env: Env, stagger: int = 0) -> Env:
         key_step, key_reset = keys
         inner, timestep = env.step(key_step, state.env, action)
         remaining = state.remaining - 1
-        timestep = timestep._replace(truncated=(timestep.truncated | (remaining == 0)) & ~timestep.terminated)
+        cut = (remaining == 0) & ~timestep.terminated & ~timestep.truncated
+        timestep = timestep._replace(truncated=(timestep.truncated | cut) & ~timestep.terminated)
+        if stagger and timestep.episode_length is not None:
+            timestep = timestep._replace(episode_length=jnp.where(cut, 0, timestep.episode_length))
         last = timestep.terminated | timestep.truncated
         inner, obs = _where(last, env.reset(key_reset), (inner, timestep.obs))
         return AutoResetState(inner, jnp.where(last, -1, remaining)), timestep._replace(obs=obs)

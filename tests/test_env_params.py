@@ -103,3 +103,36 @@ def test_a_parameter_that_bounds_the_actions_moves_the_bounds():
     most = np.array([0.5, 2.0, 5.0], np.float32)
     np.testing.assert_allclose(jax.jit(jax.vmap(torques))(most).T, np.stack([most, most / 2, -most]), rtol=1e-6)
     np.testing.assert_allclose(torques(5.0), [5.0, 2.5, -5.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name", "value", "accepted"),
+    [
+        ("CartPole-v1", "max_steps_in_episode", -5, "a whole number >= 1"),
+        ("CartPole-v1", "max_steps_in_episode", 0, "a whole number >= 1"),
+        ("CartPole-v1", "max_steps_in_episode", 50.5, "a whole number >= 1"),
+        ("CartPole-v1", "max_steps_in_episode", jnp.float32(50.5), "a whole number >= 1"),
+        ("Asterix-MinAtar", "ramp_interval", 2.5, "a whole number"),
+        ("Asterix-MinAtar", "ramping", 0.5, "0 or 1"),
+        ("Acrobot-v1", "available_torque", 1.0, "left out"),
+    ],
+)
+def test_a_parameter_that_counts_is_a_whole_number(env_id, name, value, accepted):
+    with pytest.raises(InputError, match=rf"env_params {name}: .* is not accepted; it must be {accepted}"):
+        envs.make_episodic(env_id, {name: value})
+
+
+@pytest.mark.parametrize("value", [50, 50.0, np.int64(50), jnp.float32(50)])
+def test_a_whole_number_may_be_written_in_any_way(value):
+    env = envs.make_episodic("Forever-probe", {"max_steps_in_episode": value})
+    state, _ = env.reset(KEY)
+    cut = jax.vmap(lambda time: env.step(KEY, state.replace(time=time), 0)[1].truncated)(jnp.array([48, 49]))
+    np.testing.assert_array_equal(cut, [False, True])
+
+
+def test_a_traced_parameter_has_no_value_to_check():
+    def cut(limit):
+        env = envs.make_episodic("Forever-probe", {"max_steps_in_episode": limit})
+        return env.step(KEY, env.reset(KEY)[0], 0)[1].truncated
+
+    np.testing.assert_array_equal(jax.jit(jax.vmap(cut))(jnp.array([1.0, 2.0])), [True, False])

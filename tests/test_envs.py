@@ -2,11 +2,13 @@ import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import probes  # noqa: F401  (registers the probe environments)
+import probes
 import pytest
 
 from purejaxrl_a3c import a2c, envs, evaluate, make_train
+from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
+from purejaxrl_a3c.envs import wrappers
 
 # MNISTBandit needs a data set that gymnax does not ship.
 BUILT_IN = [name for name in gymnax.registered_envs if not name.endswith("-probe") and "MNIST" not in name]
@@ -85,6 +87,13 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones():
         make("CartPol")
 
 
+@pytest.mark.parametrize("env_id", ["Hopper-v4", "x", ""])
+def test_no_more_than_three_names_are_offered(env_id):
+    with pytest.raises(InputError, match="the name of a gymnax environment; nearest: ") as error:
+        make(env_id)
+    assert len(str(error.value).partition("nearest: ")[2].split(", ")) == 3
+
+
 def test_data_that_cannot_be_had_is_a_clear_error(monkeypatch):
     def no_network(*args, **kwargs):
         raise OSError("no network")
@@ -109,3 +118,112 @@ def test_every_environment_trains_in_a_sweep_and_is_evaluated(env_id):
 
     with jax.numpy_rank_promotion("allow"):  # as above
         assert jax.eval_shape(sweep, jnp.ones(2)).shape == (2, 3)
+
+
+# Continuous actions
+
+
+def to_env(env, action):
+    """The action that gymnax's environment is given for ours."""
+    state, _ = env.reset(jax.random.key(0))
+    return env.step(jax.random.key(0), state, action)[1].obs
+
+
+def test_the_bounds_of_an_action_count_one_by_one():
+    env = envs.make_episodic("Bounds-probe")
+    assert env.action_space.bounded_components == (False, True, False, False)
+    assert not env.action_space.bounded
+    actions = jnp.array([[0.5, 0.5, 0.5, 0.5], [-7.0, -7.0, -7.0, -7.0], [7.0, 7.0, 7.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
+    # One bound clips, two are mapped to, none leaves an action as it is.
+    expected = [[0.5, 2.0, 0.5, 0.5], [0.0, -1.0, -7.0, -7.0], [7.0, 3.0, 7.0, 2.0], [0.0, 1.0, 0.0, 0.0]]
+    np.testing.assert_allclose(jax.jit(jax.vmap(lambda action: to_env(env, action)))(actions), expected, rtol=1e-6)
+
+
+def test_random_actions_stay_within_all_finite_bounds():
+    env = envs.make_episodic("Bounds-probe")
+    actions = jax.vmap(env.action_space.sample)(jax.random.split(jax.random.key(0), 500))
+    given = np.asarray(jax.jit(jax.vmap(lambda action: to_env(env, action)))(actions))
+    assert (given >= probes.Bounds.low).all()
+    assert (given <= probes.Bounds.high).all()
+    assert given[:, 1].min() < -0.9
+    assert given[:, 1].max() > 2.9
+    assert np.isfinite(given).all()
+
+
+# Observations without an axis
+
+
+@pytest.mark.parametrize(("field", "value"), [("observe", (0,)), ("frame_stack", 2)])
+def test_wrappers_of_the_last_axis_refuse_an_observation_without_one(field, value):
+    config = replace(envs.Config(env_id="Scalar-probe"), **{field: value})
+    hint = {"observe": "empty", "frame_stack": "1, or flatten True"}[field]
+    with pytest.raises(InputError, match=rf"{field}: .* is not accepted; it must be {hint}.*no axis"):
+        envs.make(config, gamma=0.99)
+
+
+def test_a_flattened_number_is_a_vector_and_can_be_stacked():
+    for frames in (1, 3):
+        env = envs.make(replace(envs.Config(env_id="Scalar-probe"), flatten=True, frame_stack=frames), gamma=0.99)
+        assert env.observation_shape == (frames,)
+        obs, timesteps = play(env, jnp.zeros(5, jnp.int32))
+        assert obs.shape == timesteps.final_obs.shape == (5, frames)
+
+
+# Environments that are objects
+
+
+def test_an_episodic_object_is_wrapped_like_any_other_environment():
+    config = replace(envs.Config(env_id=probes.pictures(5)), time_limit=3, flatten=True)
+    env = envs.make(config, gamma=0.99)
+    assert env.observation_shape == (12,)
+    _, timesteps = play(env, jnp.zeros(9, jnp.int32))
+    np.testing.assert_array_equal(timesteps.truncated, np.arange(9) % 3 == 2)
+    np.testing.assert_array_equal(timesteps.episode_length, np.arange(9) % 3 + 1)
+    np.testing.assert_array_equal(timesteps.episode_return, np.arange(9) % 3 + 1.0)
+
+
+def self_resetting():
+    return wrappers.auto_reset(wrappers.record_episodes(probes.pictures(5)))
+
+
+def test_an_object_that_resets_itself_is_used_as_it_is():
+    env = self_resetting()
+    assert envs.make(envs.Config(env_id=env), gamma=0.99) is env
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("time_limit", 3), ("clip_rewards", jnp.float32(1.0)), ("sticky_actions", 0.0), ("observe", (0,))],
+)
+def test_an_object_that_resets_itself_takes_no_wrappers(field, value):
+    config = replace(envs.Config(env_id=self_resetting()), **{field: value})
+    with pytest.raises(InputError, match=f"{field}: .* for an Env that resets itself"):
+        envs.make(config, gamma=0.99)
+
+
+@pytest.mark.parametrize("make_env", [self_resetting, lambda: probes.pictures(5)])
+def test_an_object_takes_no_parameters(make_env):
+    config = replace(envs.Config(env_id=make_env()), env_params={"length": 5.0})
+    with pytest.raises(InputError, match=r"env_params: .* it must be empty"):
+        envs.make(config, gamma=0.99)
+
+
+def without_records(env):
+    def step(keys, state, action):
+        state, timestep = env.step(keys, state, action)
+        return state, timestep._replace(episode_return=None, episode_length=None)
+
+    return env._replace(step=step)
+
+
+@pytest.mark.parametrize(
+    ("env", "accepted"),
+    [
+        (without_records(self_resetting()), "an Env that reports episode_return and episode_length"),
+        (probes.pictures(5)._replace(observation_shape=(12,)), r"of its observation_shape, \(12,\)"),
+        (probes.pictures(5)._replace(action_space=5), "one of those in envs.spaces"),
+    ],
+)
+def test_an_object_that_cannot_be_trained_in_is_refused(env, accepted):
+    with pytest.raises(InputError, match=f"env_id: .*{accepted}"):
+        envs.make(envs.Config(env_id=env), gamma=0.99)

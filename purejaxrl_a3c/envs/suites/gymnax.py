@@ -1,7 +1,6 @@
 """gymnax environments as `Env`: the only file that knows what gymnax's ``step`` returns."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.backend import threefry
 from purejaxrl_a3c.backend.deferred import deferred
+from purejaxrl_a3c.config import is_concrete
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
@@ -32,7 +32,8 @@ def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
 
     Raises:
         InputError: if no environment of that name is registered (the message lists the nearest names), if it
-            cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``.
+            cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``, or
+            not of such a value.
     """
     env, defaults = _load(env_id)
     _check_params(env_id, defaults, env_params or {})
@@ -89,11 +90,22 @@ def _load(env_id: str) -> tuple[Any, Any]:
 
 
 def _check_params(env_id: str, defaults: Any, env_params: dict[str, Any]) -> None:
-    """Check that the environment has all of these parameters."""
-    fields = [field.name for field in dataclasses.fields(defaults)]
-    for name in env_params:
+    """Check that the environment has all of these parameters, and that those which are counts are whole numbers."""
+    fields = {field.name: field.type for field in dataclasses.fields(defaults)}
+    for name, value in env_params.items():
         if name not in fields:
             checks.reject("env_params", name, f"a parameter of {env_id}: {', '.join(fields)}")
+        default, field = getattr(defaults, name), f"env_params {name}"
+        if np.shape(default) != ():
+            checks.reject(field, value, f"left out: it holds several numbers, of shape {np.shape(default)}")
+        if not is_concrete(value):
+            continue
+        least = 1 if name == "max_steps_in_episode" else -np.inf
+        if isinstance(default, bool) and value not in (0, 1):
+            checks.reject(field, value, "0 or 1")
+        is_whole = isinstance(default, int) and fields[name] not in (float, "float")
+        if is_whole and not (float(value).is_integer() and value >= least):
+            checks.reject(field, value, "a whole number" + (f" >= {least}" if least == 1 else ""))
 
 
 def _action_space(env_id: str, default: Any, space: Any) -> tuple[Space, Callable[[Action], Any]]:
@@ -104,10 +116,9 @@ def _action_space(env_id: str, default: Any, space: Any) -> tuple[Space, Callabl
     if isinstance(default, gymnax_spaces.Tuple) and all(isinstance(s, gymnax_spaces.Discrete) for s in default.spaces):
         return spaces.MultiDiscrete(tuple(s.n for s in default.spaces)), tuple
     if isinstance(default, gymnax_spaces.Box) and np.issubdtype(default.dtype, np.floating):
-        size = math.prod(default.shape)
-        if np.isfinite(default.low).all() and np.isfinite(default.high).all():
-            return spaces.Continuous(size), lambda a: spaces.to_bounds(a, space.low, space.high, space.shape)
-        return spaces.Continuous(size, bounded=False), lambda action: action.reshape(space.shape)
+        bounded = np.broadcast_to(np.isfinite(default.low) & np.isfinite(default.high), default.shape)
+        made = spaces.continuous(bounded.reshape(-1))
+        return made, lambda a: spaces.to_bounds(a, space.low, space.high, space.shape, bounded)
     return checks.reject("env_id", env_id, f"an environment with discrete or continuous actions, not {default}")
 
 

@@ -263,6 +263,16 @@ def test_navix_is_truncated_after_100_steps_and_terminates_at_the_goal():
     assert timestep.reward == 1.0
 
 
+def test_navix_is_truncated_after_the_time_limit_of_the_environment():
+    """100 steps everywhere in navix 0.7, MiniGrid's own limit in navix 4."""
+    need("navix")
+    import navix
+
+    limit = navix.make("Navix-Empty-6x6-v0").max_steps
+    turning = play(make("navix/Navix-Empty-6x6-v0"), limit, action=jnp.int32(0))
+    np.testing.assert_array_equal(np.flatnonzero(turning.truncated), [limit - 1])
+
+
 def test_craftax_tells_its_time_limit_from_death():
     need("craftax")
     env = make("craftax/Craftax-Classic-Symbolic-v1")

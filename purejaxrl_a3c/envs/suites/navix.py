@@ -10,7 +10,8 @@ from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeSte
 def make(env_id: str, name: str) -> Env:
     """The navix environment called ``name``, with the settings of ``navix.make``.
 
-    The agent sees the whole grid in symbols, uint8 ``[height, width, 3]``. An episode is truncated after 100 steps.
+    The agent sees the whole grid in symbols, uint8 ``[height, width, 3]``. An episode is truncated after the time limit
+    that the environment has in navix: 100 steps in navix 0.7, and MiniGrid's own limit in navix 4.
 
     Args:
         env_id: the whole name, for errors.

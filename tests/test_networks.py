@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import networks
+from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import field_types
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.cores import CORES
+from purejaxrl_a3c.networks.distributions import DiagGaussian, TanhGaussian
 from purejaxrl_a3c.networks.initializers import orthogonal
 from purejaxrl_a3c.networks.torsos import ACTIVATIONS, TORSOS
 from purejaxrl_a3c.types import ActionSpace, Env, EnvState, Key, Observation, TimeStep
@@ -28,8 +30,7 @@ def env_of(shape: tuple[int, ...] = (5,), action_space: ActionSpace = spaces.Dis
     return Env(reset, step, shape, action_space)
 
 
-def make(**changes):
-    env = env_of()
+def make(env=env_of(), **changes):  # noqa: B008
     return env, networks.make(networks.Config(**({"hidden_sizes": (8, 8)} | changes)), env)
 
 
@@ -127,3 +128,50 @@ def test_policy_and_value_share_the_torso_only_if_asked_to(shared_torso):
     moved = any(bool((leaf != 0).any()) for leaf in jax.tree.leaves(policy_body))
     assert moved == shared_torso
     assert ("value_body" in value_gradient) != shared_torso
+
+
+@pytest.mark.parametrize("head", ["logits", "loc"])
+def test_a_network_without_hidden_layers_is_linear_in_the_flattened_observation(head):
+    env = env_of((2, 3), spaces.Discrete(4) if head == "logits" else spaces.Continuous(4))
+    _, network = make(env, hidden_sizes=(), layer_norm=True)
+    params = network.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (2, 5, *env.observation_shape))
+    _, outputs = network.unroll(params, (), obs, jnp.zeros((2, 5), bool))
+    flat = np.asarray(obs).reshape(2, 5, 6)
+    for layer, output in [
+        (params["policy_head"]["params"][head], getattr(outputs.policy, head)),
+        (params["value_head"]["params"], outputs.value[..., None]),
+    ]:
+        expected = flat @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+
+
+UNSQUASHABLE: dict[str, ActionSpace] = {
+    "discrete": spaces.Discrete(3),
+    "several choices": spaces.MultiDiscrete((2, 3)),
+    "unbounded": spaces.Continuous(2, bounded=False),
+    "partly bounded": spaces.continuous([True, False]),
+}
+
+
+@pytest.mark.parametrize("name", UNSQUASHABLE)
+def test_squashing_actions_without_bounds_is_refused(name):
+    env = env_of((5,), UNSQUASHABLE[name])
+    with pytest.raises(InputError, match="squash_actions: True"):
+        make(env, squash_actions=True)
+    # Sweeps may set the scale of a Gaussian for every environment.
+    make(env, state_dependent_scale=True, initial_scale=0.3)
+
+
+def test_bounded_actions_are_squashed_if_asked_to():
+    for squash_actions, kind in [(False, DiagGaussian), (True, TanhGaussian)]:
+        _, network = make(env_of((5,), spaces.Continuous(2)), squash_actions=squash_actions)
+        step = jax.eval_shape(
+            lambda key, network=network: network.step(network.init(key), (), jnp.zeros(5), True), jax.random.key(0)
+        )
+        assert isinstance(step[1].policy, kind)
+
+
+def test_an_action_space_of_another_class_is_refused():
+    with pytest.raises(InputError, match="action_space"):
+        make(env_of()._replace(action_space=3))

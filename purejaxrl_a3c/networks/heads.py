@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c import checks
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.config import Config
@@ -62,7 +63,7 @@ class PolicyHead(nn.Module):
         else:
             log_scale = self.param("log_scale", nn.initializers.zeros, (space.size,))
         log_scale = jnp.clip(log_scale + jnp.log(self.initial_scale), *_LOG_SCALE_LIMITS)
-        kind = TanhGaussian if self.squash_actions and space.bounded else DiagGaussian
+        kind = TanhGaussian if self.squash_actions else DiagGaussian
         return kind(loc, jnp.broadcast_to(log_scale, loc.shape))
 
 
@@ -73,7 +74,11 @@ def make_heads(config: Config, action_space: ActionSpace, num_values: int) -> He
         config: the network's settings.
         action_space: one of the classes in `envs.spaces`.
         num_values: how many values the value function has; with more than one they are on a last axis.
+
+    Raises:
+        InputError: if the policy cannot be squashed, or the action space is of an unknown class.
     """
+    _check_actions(config, action_space)
     policy_head = PolicyHead(action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale)
     value_head = nn.Dense(num_values, kernel_init=orthogonal(1.0))
 
@@ -89,6 +94,19 @@ def make_heads(config: Config, action_space: ActionSpace, num_values: int) -> He
         return Outputs(policy, jnp.squeeze(value, -1) if num_values == 1 else value)
 
     return Heads(init, apply)
+
+
+def _check_actions(config: Config, action_space: ActionSpace) -> None:
+    if not isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous):
+        checks.reject(
+            "action_space", action_space, "an instance of Discrete, MultiDiscrete or Continuous in envs.spaces"
+        )
+    is_bounded = isinstance(action_space, spaces.Continuous) and action_space.bounded
+    if config.squash_actions and not is_bounded:
+        accepted = (
+            f"False for the actions {action_space}: only continuous actions, all of them bounded, can be squashed"
+        )
+        checks.reject("squash_actions", config.squash_actions, accepted)
 
 
 def action_noise(action_space: ActionSpace, key: Key, index: jax.Array) -> Noise:

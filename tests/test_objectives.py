@@ -10,6 +10,7 @@ import reference
 from purejaxrl_a3c import envs, networks, objectives
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.types import Trajectory
 
 T, B = 9, 4
@@ -162,6 +163,7 @@ def test_the_gradient_is_that_of_the_textbook_loss(network, params, ends):
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-4, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, expected)
     np.testing.assert_allclose(terms["value_mean"], value.mean(), rtol=1e-5)
+    np.testing.assert_allclose(terms["explained_variance"], 1 - advantage.var() / target.var(), rtol=1e-4)
     recombined = terms["policy_loss"] + VALUE * terms["value_loss"] - ENTROPY * terms["entropy"]
     np.testing.assert_allclose(recombined, loss, rtol=1e-5)
 
@@ -268,12 +270,13 @@ def test_reinforce_learns_from_the_returns_of_whole_episodes(network, params, ba
         entropy = jax.vmap(jax.vmap(lambda policy: policy.entropy()))(outputs.policy)
         return (counts * (-log_prob * advantage + VALUE * error) - ENTROPY * entropy).mean()
 
-    found = jax.jit(jax.grad(lambda params, batch: objective.loss(params, batch)[0]))(
-        params, objective.prepare(params, rows)
-    )
+    found, terms = jax.jit(jax.grad(objective.loss, has_aux=True))(params, objective.prepare(params, rows))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, jax.jit(jax.grad(textbook))(params)
     )
+    learned = counts > 0
+    explained = 1 - advantage[learned].var() / target[learned].var() if baseline == "value" else 0.0
+    np.testing.assert_allclose(terms["explained_variance"], explained, rtol=1e-4)
 
 
 def test_episodes_count_whatever_their_length():
@@ -358,6 +361,36 @@ def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_tha
     _, outputs = network.unroll(params, *jax.tree.map(lambda x: x[None], (rows.carry, rows.obs, rows.first)))
     log_prob = jax.vmap(jax.vmap(lambda policy, action: policy.log_prob(action)))(outputs.policy, rows.action[None])
     np.testing.assert_allclose(log_prob[0], rows.log_prob, rtol=1e-4, atol=1e-5)
+
+
+def test_explained_variance_is_that_of_the_steps_that_count():
+    rng = np.random.default_rng(0)
+    value, target = rng.normal(size=(2, 5, 7)).astype(np.float32)
+    weight = rng.integers(2, size=(5, 7)).astype(np.float32)
+    counted = weight > 0
+    found = explained_variance(value, target, weight)
+    assert found == pytest.approx(1 - (target - value)[counted].var() / target[counted].var(), rel=1e-5)
+    # With several values their variances are added up.
+    both = [np.stack([x, 3 * x**2], -1) for x in (value, target)]
+    expected = 1 - (both[1] - both[0]).var((0, 1)).sum() / both[1].var((0, 1)).sum()
+    assert explained_variance(*both, np.ones((5, 7), np.float32)) == pytest.approx(expected, rel=1e-5)
+    assert explained_variance(target + 3, target, weight) == pytest.approx(1, abs=1e-5)
+
+
+def test_explained_variance_of_nothing_is_0():
+    value = jnp.arange(12.0)
+    ones = jnp.ones(12)
+    for constant in (0.0, 0.1, -1000.1):
+        assert explained_variance(value, jnp.full(12, constant), ones) == 0
+    assert explained_variance(value, 2 * value, 0 * ones) == 0
+    assert explained_variance(value, 1e30 * value, ones) == 0  # the variance overflows
+    assert explained_variance(value[:1], 2 * value[:1] + 1, ones[:1]) == 0
+
+
+def test_explained_variance_has_no_gradient():
+    value = jnp.arange(12.0)
+    gradient = jax.grad(lambda value: explained_variance(value, jnp.sin(value), jnp.ones(12)))(value)
+    np.testing.assert_array_equal(gradient, jnp.zeros(12))
 
 
 @pytest.fixture

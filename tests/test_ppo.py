@@ -153,6 +153,9 @@ def test_the_loss_is_that_of_a_plain_loop(case, name, options):
     assert terms["policy_loss"] == pytest.approx(policy_loss.mean(), rel=1e-3, abs=1e-4)
     assert terms["value_loss"] == pytest.approx(value_loss.mean(), rel=1e-3)
     assert terms["kl"] == pytest.approx(kl.mean(), rel=1e-3)
+    assert terms["clip_fraction"] == pytest.approx((abs(ratio - 1) > 0.05).mean())
+    explained = 1 - (target - new.value).var() / target.var()
+    assert terms["explained_variance"] == pytest.approx(explained, rel=1e-3, abs=1e-4)
 
 
 def counting(kls=None):

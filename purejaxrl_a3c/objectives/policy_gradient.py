@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.types import Network, Objective, Outputs, Params, Scalars, TargetEstimator, Targets, Trajectory
 
 
@@ -27,6 +28,14 @@ class OffPolicyEstimator(Protocol):
     ) -> Targets:
         """Targets ``[T]``; ``log_rho [T]`` is the log of the importance weights, the others are as in `returns`."""
         ...
+
+
+class Fit(NamedTuple):
+    """The arguments of `explained_variance`, of one trajectory."""
+
+    value: jax.Array  # [T], or [T, values]
+    target: jax.Array
+    weight: jax.Array  # [T]
 
 
 class LearnedSteps(NamedTuple):
@@ -69,6 +78,9 @@ def actor_critic(
 ) -> Objective:
     """The loss of `policy_gradient` with other targets.
 
+    It reports the means over all steps of ``policy_loss``, ``value_loss``, ``entropy`` (nats) and the value
+    (``value_mean``), and `explained_variance`.
+
     Args:
         network: the `Network`.
         config: settings of the weights in the loss.
@@ -81,7 +93,7 @@ def actor_critic(
     def prepare(params: Params, trajectories: Trajectory) -> tuple[Trajectory, Any]:
         return trajectories, jax.vmap(lambda trajectory: estimator.bootstrap(params, trajectory))(trajectories)
 
-    def terms_of_one(outputs: Outputs, trajectory: Trajectory, bootstrap: Any) -> Scalars:
+    def terms_of_one(outputs: Outputs, trajectory: Trajectory, bootstrap: Any) -> tuple[Scalars, Fit]:
         log_prob = outputs.policy.log_prob(trajectory.action)
         log_rho = jax.lax.stop_gradient(log_prob) - trajectory.log_prob
         targets = estimator.targets(partial(estimate, log_rho), outputs.value, bootstrap, trajectory)
@@ -92,21 +104,20 @@ def actor_critic(
             "value_mean": outputs.value,
         }
         if learned is None:
-            return terms
+            return terms, Fit(outputs.value, targets.value, jnp.ones_like(trajectory.reward))
         # Still divided by the number of all steps: dividing by a number that is random itself would bias the mean.
         steps = learned(trajectory)
-        return terms | {
-            "policy_loss": terms["policy_loss"] * steps.policy,
-            "value_loss": terms["value_loss"] * steps.value,
-        }
+        terms["policy_loss"] *= steps.policy
+        terms["value_loss"] *= steps.value
+        return terms, Fit(outputs.value, targets.value, steps.value.astype(jnp.float32))
 
     def loss(params: Params, batch: tuple[Trajectory, Any], *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
         del adapted  # there are none
         trajectories, bootstrap = batch
         _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
-        terms = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
+        terms, fit = jax.vmap(terms_of_one)(outputs, trajectories, bootstrap)
         terms = {name: term.mean() for name, term in terms.items()}
-        return weighted(terms, config), terms
+        return weighted(terms, config), terms | {"explained_variance": explained_variance(*fit)}
 
     return Objective(prepare, loss)
 

@@ -9,6 +9,7 @@ from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.objectives.config import Config
 from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
+from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.types import (
     Action,
     AxisName,
@@ -113,7 +114,7 @@ def ppo_kl(
 
     ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``. The coefficient is the third argument of the
     loss; the update rule keeps and adapts it. Arguments are those of `ppo_clip`; ``clip_range`` only matters to the
-    values.
+    values, and to the reported ``clip_fraction``.
     """
 
     def policy_loss(ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
@@ -150,7 +151,11 @@ def _ppo(
     normalize_advantages: bool,
     axis_name: AxisName,
 ) -> Objective:
-    """PPO with this loss of the policy."""
+    """PPO with this loss of the policy.
+
+    It reports what `objectives.policy_gradient` does, ``kl`` (divergence from the policy before the first pass, nats)
+    and ``clip_fraction`` (share of the steps whose probability ratio lies outside of the clip range).
+    """
 
     def loss(params: Params, batch: MinibatchItems, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
         _, outputs = network.unroll(params, batch.carry, batch.obs, batch.first)
@@ -169,8 +174,10 @@ def _ppo(
             "entropy": outputs.policy.entropy().mean(),
             "value_mean": outputs.value.mean(),
             "kl": kl.mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > clip_range).mean(dtype=jnp.float32),
         }
-        return weighted(terms, config), terms
+        fit = explained_variance(outputs.value, batch.targets.value, jnp.ones_like(ratio))
+        return weighted(terms, config), terms | {"explained_variance": fit}
 
     def prepare(params: Params, trajectories: Trajectory) -> MinibatchItems:
         return make_items(network, config, estimator, params, trajectories)

@@ -29,6 +29,8 @@ MOST_WORDS = 900
 """Of the README."""
 SCALED_DOWN = {"500_000": "2_560", "episodes=128": "episodes=8"}
 """Texts in the pages' Python to what runs here instead: every line runs, but for few frames."""
+TESTED_ALONE = ("README.md", "CONTRIBUTING.md")
+"""Pages with tests of their own, which run their Python too."""
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -55,7 +57,7 @@ def run_blocks(name: str, folder: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if blocks(name, "python") and name != "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", [name for name in PAGES if blocks(name, "python") and name not in TESTED_ALONE])
 def test_python_in_a_page_runs(name, tmp_path):
     run_blocks(name, tmp_path)
 

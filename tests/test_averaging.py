@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,6 @@ from purejaxrl_a3c.updates import averaging, mean, ring
 W, ROUNDS = 4, 6
 KEY = jax.random.key(0)
 PARAMS = {"a": jnp.array([1.0, -2.0]), "b": jnp.float32(0.5)}
-TARGETS = jax.random.normal(jax.random.key(1), (ROUNDS, W, 2))
 
 
 def distance(params, target):
@@ -19,7 +20,13 @@ def distance(params, target):
     return loss, {"loss": loss}
 
 
-OBJECTIVE = Objective(lambda params, target: target, distance)
+def objective_of(loss: Any) -> Objective:
+    """An objective whose batch is the trajectories themselves."""
+    return Objective(lambda params, trajectories: trajectories, loss)
+
+
+OBJECTIVE = objective_of(distance)
+TARGETS: Any = jax.random.normal(jax.random.key(1), (ROUNDS, W, 2))
 
 
 def learn(rule, rounds=ROUNDS, shape=lambda x: x, objective=OBJECTIVE):
@@ -35,9 +42,8 @@ def assert_close(a, b):
 
 
 def test_a_mean_every_round_with_sgd_is_a2c():
-    together = Objective(
-        lambda params, target: target,
-        lambda params, target: jax.tree.map(jnp.mean, jax.vmap(distance, (None, 0))(params, target)),
+    together = objective_of(
+        lambda params, target: jax.tree.map(jnp.mean, jax.vmap(distance, (None, 0))(params, target))
     )
     lockstep = learn(updates.synchronous(optax.sgd(0.1)), shape=lambda x: x[:, None], objective=together)
     assert_close(learn(averaging(optax.sgd(0.1), W)).params, lockstep.params)
@@ -47,7 +53,7 @@ def test_a_mean_every_round_with_sgd_is_a2c():
     assert np.abs(adaptive.params["a"] - lockstep.params["a"]).max() > 1e-2
 
 
-def local_sgd(every, outer_rate=1.0, outer_momentum=0.0):
+def local_sgd(sync_every, outer_rate=1.0, outer_momentum=0.0):
     """Plain NumPy: local SGD with Nesterov momentum outside."""
     common = {k: np.asarray(v, np.float64) for k, v in PARAMS.items()}
     workers = [dict(common) for _ in range(W)]
@@ -58,7 +64,7 @@ def local_sgd(every, outer_rate=1.0, outer_momentum=0.0):
             gradient = {"a": error * (1 + worker["b"]), "b": (error * worker["a"]).sum()}
             for k in worker:
                 worker[k] = worker[k] - 0.1 * gradient[k]
-        if (i + 1) % every == 0:
+        if (i + 1) % sync_every == 0:
             for k in common:
                 difference = common[k] - np.mean([worker[k] for worker in workers], axis=0)
                 trace[k] = outer_momentum * trace[k] + difference
@@ -67,10 +73,10 @@ def local_sgd(every, outer_rate=1.0, outer_momentum=0.0):
     return common, workers
 
 
-@pytest.mark.parametrize("every", [1, 2, 3])
-def test_local_updates_are_averaged_every_so_many_rounds(every):
-    learner = learn(averaging(optax.sgd(0.1), W, every))
-    common, _ = local_sgd(every)
+@pytest.mark.parametrize("sync_every", [1, 2, 3])
+def test_local_updates_are_averaged_every_so_many_rounds(sync_every):
+    learner = learn(averaging(optax.sgd(0.1), W, sync_every))
+    common, _ = local_sgd(sync_every)
     assert_close(learner.params, common)
 
 

@@ -11,21 +11,21 @@ from purejaxrl_a3c.updates import clock
 KEY = jax.random.key(0)
 
 
-def run(service, num_workers, turns, **options):
-    """``(first, services, pushes)``: of each worker the tasks' service times, and rows (worker, time, pullers)."""
-    lanes = options.pop("lanes", num_workers)
-    step = jax.jit(lambda key, now: clock.next_turn(key, now, service, lanes=lanes, room=lanes, **options))
+def run(service, num_workers, num_batches, **options):
+    """``(services, pushes)``: of each worker the tasks' service times, and rows (worker, time, pullers)."""
+    most = options.pop("max_pushes", num_workers)
+    step = jax.jit(lambda key, now: clock.next_batch(key, now, service, max_pushes=most, remaining=most, **options))
     now = clock.start(KEY, service, num_workers)
     services = [[float(first)] for first in now.remaining]
     pushes = []
-    for i in range(turns):
+    for i in range(num_batches):
         before = np.asarray(now.service)
-        now, turn = step(jax.random.fold_in(KEY, i), now)
-        pull = np.asarray(turn.pull)
+        now, batch = step(jax.random.fold_in(KEY, i), now)
+        pull = np.asarray(batch.pull_after)
         for worker in np.flatnonzero(pull >= 0):
             services[worker].append(float(before[worker]))
-        for k in np.flatnonzero(turn.active):
-            pushes.append((int(turn.workers[k]), float(turn.time[k]), set(np.flatnonzero(pull == k).tolist())))
+        for k in np.flatnonzero(batch.pushed):
+            pushes.append((int(batch.pushers[k]), float(batch.time[k]), set(np.flatnonzero(pull == k).tolist())))
     return services, pushes
 
 
@@ -50,11 +50,11 @@ def event_loop(services, events, max_lead=None):
 
 @pytest.mark.parametrize("max_lead", [None, 0, 1, 3])
 @pytest.mark.parametrize("law", clock.LAWS)
-def test_turns_are_the_event_loop_push_by_push(law, max_lead):
+def test_batches_are_the_event_loop_push_by_push(law, max_lead):
     # Different speeds, of which no two multiples meet, so that nothing hangs on a rounding error.
     slowness = tuple(np.random.default_rng(0).uniform(0.7, 3, 5).tolist())
     service = clock.Service(law, 0.8, slowness)
-    services, pushes = run(service, 5, turns=150, lanes=4, max_lead=max_lead)
+    services, pushes = run(service, 5, num_batches=150, max_pushes=4, max_lead=max_lead)
     expected = event_loop(services, len(pushes), max_lead)
     assert [(who, pullers) for who, _, pullers in pushes] == [(who, pullers) for who, _, pullers in expected]
     np.testing.assert_allclose([time for _, time, _ in pushes], [time for _, time, _ in expected], rtol=1e-5)
@@ -67,34 +67,34 @@ def test_turns_are_the_event_loop_push_by_push(law, max_lead):
 
 
 def test_ties_go_to_the_lowest_number():
-    _, pushes = run(clock.Service("constant"), 4, turns=3)
+    _, pushes = run(clock.Service("constant"), 4, num_batches=3)
     assert [who for who, _, _ in pushes] == [0, 1, 2, 3] * 3
     assert [time for _, time, _ in pushes] == [1.0] * 4 + [2.0] * 4 + [3.0] * 4
 
 
-def test_room_ends_a_turn_and_the_rest_comes_later():
+def test_a_batch_has_at_most_the_remaining_pushes_and_the_others_come_later():
     service = clock.Service("gamma", 0.3)
     now = clock.start(KEY, service, 6)
-    after, turn = clock.next_turn(KEY, now, service, lanes=6, room=2)
-    assert turn.active.tolist() == [True, True, False, False, False, False]
-    assert (turn.pull >= 0).sum() == 2
-    assert after.now == turn.time[1]
-    same, none = clock.next_turn(KEY, now, service, lanes=6, room=0)
-    assert not none.active.any()
+    after, batch = clock.next_batch(KEY, now, service, max_pushes=6, remaining=2)
+    assert batch.pushed.tolist() == [True, True, False, False, False, False]
+    assert (batch.pull_after >= 0).sum() == 2
+    assert after.now == batch.time[1]
+    same, none = clock.next_batch(KEY, now, service, max_pushes=6, remaining=0)
+    assert not none.pushed.any()
     np.testing.assert_array_equal(same.remaining, now.remaining)
 
 
 @pytest.mark.parametrize(("law", "cv"), [("exponential", 1.0), ("gamma", 0.3), ("gamma", 2.0), ("lognormal", 0.7)])
 def test_service_times_have_their_mean_and_deviation(law, cv):
-    times = clock.Service(law, cv, (1.0, 3.0)).draw(KEY, (200_000, 2))
+    times = clock.service_times(KEY, clock.Service(law, cv, (1.0, 3.0)), (200_000, 2))
     np.testing.assert_allclose(times.mean(0), [1.0, 3.0], rtol=0.03)
     np.testing.assert_allclose(times.std(0), [cv, 3 * cv], rtol=0.06)
 
 
-def staleness_of(law, cv, num_workers, turns):
+def staleness_of(law, cv, num_workers, num_batches):
     service = clock.Service(law, cv)
-    turns, staleness = jax.jit(lambda key: clock.simulate(key, service, num_workers, turns))(KEY)
-    return np.asarray(staleness)[np.asarray(turns.active)][20 * num_workers :]
+    batches, staleness = jax.jit(lambda key: clock.simulate(key, service, num_workers, num_batches))(KEY)
+    return np.asarray(staleness)[np.asarray(batches.pushed)][20 * num_workers :]
 
 
 @pytest.mark.parametrize("num_workers", [4, 16])
@@ -132,17 +132,16 @@ def test_lockstep_waits_for_the_slowest():
     harmonic = np.sum(1 / np.arange(1, n + 1))
     np.testing.assert_allclose(times[-1] / rounds, harmonic, rtol=0.01)
     # Stale-synchronous parallel with no lead at all is the same thing.
-    turns, _ = clock.simulate(KEY, clock.Service("exponential"), n, 20_000, max_lead=0)
-    pushes = np.asarray(turns.active).sum()
-    np.testing.assert_allclose(
-        np.asarray(turns.time).max(initial=0, where=np.asarray(turns.active)) / pushes * n, harmonic, rtol=0.03
-    )
+    batches, _ = clock.simulate(KEY, clock.Service("exponential"), n, 20_000, max_lead=0)
+    pushed = np.asarray(batches.pushed)
+    last = np.asarray(batches.time).max(initial=0, where=pushed)
+    np.testing.assert_allclose(last / pushed.sum() * n, harmonic, rtol=0.03)
 
 
 def test_floats_can_be_mapped_over():
     def spread(cv):
-        turns, staleness = clock.simulate(KEY, clock.Service("gamma", cv), 4, 500)
-        return jnp.std(staleness, where=turns.active)
+        batches, staleness = clock.simulate(KEY, clock.Service("gamma", cv), 4, 500)
+        return jnp.std(staleness, where=batches.pushed)
 
     one, two = jax.vmap(spread)(jnp.array([0.1, 0.8]))
     assert one < 1 < two

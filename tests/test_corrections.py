@@ -51,7 +51,7 @@ def test_compensation_is_exact_where_the_square_is_the_curvature():
 
 def test_momentum_adds_up_steps_and_none_is_no_state():
     plain = optax.sgd(0.1)
-    assert optimizers.with_momentum(plain, 0.0) is plain
+    assert optimizers.with_momentum(plain, None) is plain
     heavy = optimizers.with_momentum(plain, -0.5)
     state = heavy.init(jnp.asarray(NEWEST))
     for factor in (1.0, 0.5, 0.75):

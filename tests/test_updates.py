@@ -1,6 +1,4 @@
-import types
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +7,7 @@ import optax
 import pytest
 
 from purejaxrl_a3c import updates
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.types import Objective
 from purejaxrl_a3c.updates import Asynchrony, Service, corrections, optimizers
 
@@ -21,18 +20,21 @@ def distance(params, target):
     return loss, {"distance": loss}
 
 
-OBJECTIVE = Objective(lambda params, target: target, distance)
+def objective_of(loss: Any) -> Objective:
+    """An objective whose batch is the trajectories themselves."""
+    return Objective(lambda params, trajectories: trajectories, loss)
+
+
+def asynchronous(*args, **options):
+    """The rule, whose type depends on the schedule."""
+    return updates.asynchronous(*args, **options)
+
+
+OBJECTIVE = objective_of(distance)
 PARAMS = {"matrix": jnp.arange(6.0).reshape(3, 2), "bias": jnp.ones(3)}
 
 
-class Settings(NamedTuple):
-    learning_rate: float = 0.1
-    anneal_learning_rate: bool = True
-    max_gradient_norm: float = 3.0
-    rmsprop_decay: float = 0.9
-    rmsprop_epsilon: float = 0.01
-
-
+RMSPROP = optimizers.RMSProp(learning_rate=0.1, max_gradient_norm=3.0, rmsprop_decay=0.9, rmsprop_epsilon=0.01)
 OPTIMIZERS = {
     "sgd": optax.sgd(0.1),
     "momentum": optax.sgd(0.05, momentum=0.9),
@@ -41,7 +43,7 @@ OPTIMIZERS = {
     "divided": optax.chain(optax.sgd(0.1), corrections.scale_by_staleness()),
     "compensated": optax.chain(corrections.compensate_delay(0.5), optax.sgd(0.1)),
     "compensated_adaptively": optax.chain(corrections.compensate_delay(0.5, adaptive=True), optax.sgd(0.1)),
-    "shared_rmsprop": optimizers.shared_rmsprop(Settings(), num_updates=W * ROUNDS),
+    "shared_rmsprop": optimizers.make(RMSPROP, num_updates=W * ROUNDS),
 }
 
 
@@ -70,13 +72,13 @@ def event_loop(optimizer, events, lag=0, at_newest=False):
     return versions[-1], [versions[i] for i in pulled], np.array(staleness)
 
 
-def assert_learned(rule, learner, reported, expected):
+def assert_learned(learner, reported, expected):
     params, snapshots, staleness = expected
     np.testing.assert_array_equal(np.concatenate(reported), staleness)
     assert learner.version == len(staleness)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), learner.params, params)
     snapshots = jax.tree.map(lambda *x: jnp.stack(x), *snapshots)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), rule.actor(learner), snapshots)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), learner.snapshots, snapshots)
     counts = np.bincount(np.minimum(staleness, 8 * W - 1), minlength=8 * W)
     np.testing.assert_array_equal(learner.staleness, counts)
 
@@ -89,12 +91,12 @@ def test_asynchronous_updates_equal_the_event_loop(name, lag):
     orders = [np.asarray(jax.random.permutation(key, W)).tolist() for key in keys]
     events = [(worker, targets(i)[worker], [worker]) for i, order in enumerate(orders) for worker in order]
     reads = Asynchrony() if lag is None else Asynchrony(reads="lagged", lag=lag, max_lag=3)
-    rule = updates.asynchronous(optimizer, W, reads)
+    rule = asynchronous(optimizer, W, reads)
     learner, reported = rule.init(KEY, PARAMS), []
     for round_, key in enumerate(keys):
         learner, metrics = jax.jit(rule.update, static_argnums=2)(key, learner, OBJECTIVE, targets(round_))
         reported.append(metrics["staleness"])
-    assert_learned(rule, learner, reported, event_loop(optimizer, events, lag or 0))
+    assert_learned(learner, reported, event_loop(optimizer, events, lag or 0))
 
 
 @pytest.mark.parametrize("max_lead", [None, 1])
@@ -105,49 +107,48 @@ def test_updates_on_the_clock_equal_the_event_loop(name, lag, max_lead):
     settings = Asynchrony("clock", Service("exponential"), max_lead)
     if lag:
         settings = replace(settings, reads="lagged", lag=lag, max_lag=2)
-    rule = updates.asynchronous(optimizer, W, settings, lanes=3)
-    next_turn, update = jax.jit(rule.next_turn), jax.jit(rule.update, static_argnums=2)
+    rule = asynchronous(optimizer, W, settings, max_pushes=3)
+    next_batch, update = jax.jit(rule.next_batch), jax.jit(rule.update, static_argnums=2)
     learner, reported, events = rule.init(KEY, PARAMS), [], []
     for i in range(12):
-        key_turn, key_update = jax.random.split(jax.random.fold_in(KEY, i))
-        learner, lanes = next_turn(key_turn, learner, 3)
-        turn = lanes.turn
-        learner, metrics = update(key_update, learner, OBJECTIVE, targets(i)[turn.workers], lanes)
-        active = np.asarray(turn.active)
-        reported.append(np.asarray(metrics["staleness"])[active])
-        for k in np.flatnonzero(active):
-            worker = int(turn.workers[k])
-            events.append((worker, targets(i)[worker], np.flatnonzero(turn.pull == k).tolist()))
+        key_batch, key_update = jax.random.split(jax.random.fold_in(KEY, i))
+        learner, batch = next_batch(key_batch, learner, 3)
+        learner, metrics = update(key_update, learner, OBJECTIVE, targets(i)[batch.workers], batch)
+        pushed = np.asarray(batch.pushed)
+        reported.append(np.asarray(metrics["staleness"])[pushed])
+        for k in np.flatnonzero(pushed):
+            worker = int(batch.pushers[k])
+            events.append((worker, targets(i)[worker], np.flatnonzero(batch.pull_after == k).tolist()))
     assert len(events) > 18
-    assert_learned(rule, learner, reported, event_loop(optimizer, events, lag or 0))
+    assert_learned(learner, reported, event_loop(optimizer, events, lag or 0))
 
 
 @pytest.mark.parametrize("schedule", ["random", "clock"])
 def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
     optimizer = OPTIMIZERS["adam"]
     settings = Asynchrony(schedule, Service("exponential"), reads="lagged", lag=2, max_lag=3)
-    rule = updates.asynchronous(optimizer, W, settings, gradient_at_newest=True)
+    rule = asynchronous(optimizer, W, settings, gradient_at_newest=True)
     update = jax.jit(rule.update, static_argnums=2)
     learner, reported, events = rule.init(KEY, PARAMS), [], []
     for i in range(ROUNDS):
         key = jax.random.fold_in(KEY, i)
         if schedule == "clock":
-            learner, lanes = rule.next_turn(key, learner, W)
-            workers, active = np.asarray(lanes.turn.workers), np.asarray(lanes.turn.active)
-            pulls = [np.flatnonzero(lanes.turn.pull == k).tolist() for k in range(len(workers))]
-            learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], lanes)
+            learner, batch = rule.next_batch(key, learner, W)
+            workers, pushed = np.asarray(batch.pushers), np.asarray(batch.pushed)
+            pulls = [np.flatnonzero(batch.pull_after == k).tolist() for k in range(len(workers))]
+            learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], batch)
         else:
-            workers, active = np.asarray(jax.random.permutation(key, W)), np.ones(W, bool)
+            workers, pushed = np.asarray(jax.random.permutation(key, W)), np.ones(W, bool)
             pulls = [[worker] for worker in workers]
             learner, metrics = update(key, learner, OBJECTIVE, targets(i))
-        reported.append(np.asarray(metrics["staleness"])[active])
-        events += [(workers[k], targets(i)[workers[k]], pulls[k]) for k in np.flatnonzero(active)]
+        reported.append(np.asarray(metrics["staleness"])[pushed])
+        events += [(workers[k], targets(i)[workers[k]], pulls[k]) for k in np.flatnonzero(pushed)]
         assert metrics["distance"].shape == metrics["gradient_norm"].shape == workers.shape
-    assert_learned(rule, learner, reported, event_loop(optimizer, events, 2, at_newest=True))
+    assert_learned(learner, reported, event_loop(optimizer, events, 2, at_newest=True))
 
 
 def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():
-    rule = updates.asynchronous(optax.sgd(0.1), W, Asynchrony("round_robin"))
+    rule = asynchronous(optax.sgd(0.1), W, Asynchrony("round_robin"))
     learner, first = rule.update(KEY, rule.init(KEY, PARAMS), OBJECTIVE, targets(0))
     np.testing.assert_array_equal(first["staleness"], np.arange(W))
     _, second = rule.update(KEY, learner, OBJECTIVE, targets(1))
@@ -157,8 +158,8 @@ def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():
 @pytest.mark.parametrize("reads", ["torn_leaves", "torn_elements"])
 def test_a_torn_read_takes_every_leaf_or_element_from_one_of_the_last_versions(reads):
     """SGD on a constant gradient: the value of an element says which version it is from."""
-    objective = Objective(lambda params, target: target, lambda params, target: (ravel(params).sum(), {}))
-    rule = updates.asynchronous(optax.sgd(1.0), W, Asynchrony(reads=reads, max_lag=2))
+    objective = objective_of(lambda params, target: (ravel(params).sum(), {}))
+    rule = asynchronous(optax.sgd(1.0), W, Asynchrony(reads=reads, max_lag=2))
     learner = rule.init(KEY, jax.tree.map(jnp.zeros_like, PARAMS))
     ages: dict[str, list] = {"matrix": [], "bias": []}
     for i in range(40):
@@ -183,7 +184,7 @@ def ravel(params):
 
 
 def test_staleness_has_mean_workers_minus_one_and_stays_below_twice_that():
-    rule = updates.asynchronous(optax.sgd(0.0), W)
+    rule = asynchronous(optax.sgd(0.0), W, Asynchrony())
 
     def round_(learner, key):
         learner, reported = rule.update(key, learner, OBJECTIVE, targets(0))
@@ -200,14 +201,14 @@ def test_staleness_has_mean_workers_minus_one_and_stays_below_twice_that():
 
 def quadratic(curvature):
     """An objective whose gradient at ``w`` is ``curvature * w``, whatever the trajectories."""
-    return Objective(lambda params, batch: batch, lambda params, batch: (0.5 * curvature * (params**2).sum(), {}))
+    return objective_of(lambda params, batch: (0.5 * curvature * (params**2).sum(), {}))
 
 
 def test_a_delay_is_stable_on_a_quadratic_up_to_the_rate_that_theory_gives():
     """``w <- w - rate * curvature * w[-tau]`` converges iff rate * curvature < 2 sin(pi / (2 (2 tau + 1)))."""
 
     def final_size(tau, rate):
-        rule = updates.asynchronous(optax.sgd(rate), 1, Asynchrony(reads="lagged", lag=tau, max_lag=15))
+        rule = asynchronous(optax.sgd(rate), 1, Asynchrony(reads="lagged", lag=tau, max_lag=15))
 
         def update(learner, _):
             learner, reported = rule.update(KEY, learner, quadratic(1.0), jnp.zeros(1))
@@ -229,12 +230,12 @@ def test_a_delay_is_stable_on_a_quadratic_up_to_the_rate_that_theory_gives():
 def test_asynchrony_begets_momentum():
     """The mean of runs with exponential service is heavy ball with momentum 1 - 1/N (Mitliagkas 2016, 1605.09774)."""
     n, rate, steps, runs = 4, 0.3, 30, 20_000
-    rule = updates.asynchronous(optax.sgd(rate), n, Asynchrony("clock", Service("exponential")), lanes=1)
+    rule = asynchronous(optax.sgd(rate), n, Asynchrony("clock", Service("exponential")), max_pushes=1)
 
     def run(key):
         def update(learner, key):
-            learner, turn = rule.next_turn(key, learner, 1)
-            learner, _ = rule.update(key, learner, quadratic(1.0), jnp.zeros(1), turn)
+            learner, batch = rule.next_batch(key, learner, 1)
+            learner, _ = rule.update(key, learner, quadratic(1.0), jnp.zeros(1), batch)
             return learner, learner.params
 
         key_init, key_run = jax.random.split(key)
@@ -252,7 +253,7 @@ def test_asynchrony_begets_momentum():
 
 
 def test_each_worker_pulls_right_after_its_own_push():
-    rule = updates.asynchronous(optax.sgd(0.1), W)
+    rule = asynchronous(optax.sgd(0.1), W, Asynchrony())
     learner, _ = rule.update(jax.random.key(3), rule.init(KEY, PARAMS), OBJECTIVE, targets(0))
     order = np.asarray(jax.random.permutation(jax.random.key(3), W))
     np.testing.assert_array_equal(learner.pulled_version[order], np.arange(1, W + 1))
@@ -262,11 +263,12 @@ def test_each_worker_pulls_right_after_its_own_push():
 
 def test_one_worker_is_lockstep_exactly():
     optimizer = OPTIMIZERS["shared_rmsprop"]
-    lone, lockstep = updates.asynchronous(optimizer, 1), updates.synchronous(optimizer)
+    lone: Any = asynchronous(optimizer, 1, Asynchrony())
+    lockstep: Any = updates.synchronous(optimizer)
     a, b = lone.init(KEY, PARAMS), lockstep.init(KEY, PARAMS)
     for round_ in range(ROUNDS):
         one = targets(round_)[:1, None]
-        objective = Objective(lambda params, target: target, lambda params, target: distance(params, target[0]))
+        objective = objective_of(lambda params, target: distance(params, target[0]))
         a, reported = lone.update(jax.random.key(round_), a, objective, one)
         b, reported_too = lockstep.update(jax.random.key(round_), b, objective, one)
         assert reported.keys() == reported_too.keys()
@@ -278,17 +280,14 @@ def test_sequential_sgd_pushes_from_one_theta_are_one_step_on_the_mean_gradient_
     """The first round, in which all workers hold the same parameters."""
 
     def first_round(make_optimizer):
-        asynchronous = updates.asynchronous(make_optimizer(0.1 / W), W)
-        learner, _ = asynchronous.update(jax.random.key(0), asynchronous.init(KEY, PARAMS), OBJECTIVE, targets(0))
-        together = Objective(
-            lambda params, target: target,
-            lambda params, target: jax.tree.map(jnp.mean, jax.vmap(distance, (None, 0))(params, target)),
+        in_order = asynchronous(make_optimizer(0.1 / W), W, Asynchrony())
+        learner, _ = in_order.update(KEY, in_order.init(KEY, PARAMS), OBJECTIVE, targets(0))
+        together = objective_of(
+            lambda params, target: jax.tree.map(jnp.mean, jax.vmap(distance, (None, 0))(params, target))
         )
-        synchronous = updates.synchronous(make_optimizer(0.1))
+        at_once: Any = updates.synchronous(make_optimizer(0.1))
         # [W, 1, ...] is W workers of one environment each, merged into a batch of W.
-        lockstep, _ = synchronous.update(
-            jax.random.key(0), synchronous.init(KEY, PARAMS), together, targets(0)[:, None]
-        )
+        lockstep, _ = at_once.update(KEY, at_once.init(KEY, PARAMS), together, targets(0)[:, None])
         return np.max(np.abs(learner.params["matrix"] - lockstep.params["matrix"]))
 
     assert first_round(optax.sgd) < 1e-6
@@ -296,8 +295,7 @@ def test_sequential_sgd_pushes_from_one_theta_are_one_step_on_the_mean_gradient_
 
 
 def test_rmsprop_has_epsilon_inside_the_root_and_anneals_to_zero():
-    settings = Settings(max_gradient_norm=1e9)
-    optimizer = optimizers.shared_rmsprop(settings, num_updates=10)
+    optimizer = optimizers.make(replace(RMSPROP, max_gradient_norm=jnp.inf), num_updates=10)
     params, state = jnp.array([1.0, -2.0]), optimizer.init(jnp.array([1.0, -2.0]))
     expected, g = np.array([1.0, -2.0]), np.zeros(2)
     for update in range(12):
@@ -310,7 +308,7 @@ def test_rmsprop_has_epsilon_inside_the_root_and_anneals_to_zero():
 
 
 def test_the_gradient_is_clipped_by_its_global_norm():
-    optimizer = optimizers.shared_rmsprop(Settings(max_gradient_norm=1.0, anneal_learning_rate=False), 10)
+    optimizer = optimizers.make(replace(RMSPROP, max_gradient_norm=1.0, anneal_learning_rate=False), 10)
     direction = jnp.array([3.0, 4.0])
     clipped = optimizer.update(direction / 5, optimizer.init(direction))[0]
     for size in (1.0, 10.0):
@@ -318,8 +316,8 @@ def test_the_gradient_is_clipped_by_its_global_norm():
 
 
 def test_adam_on_one_vector_is_adam_leaf_by_leaf_behind_a_clip_of_the_norm_of_all():
-    settings = {"learning_rate": 0.1, "anneal_learning_rate": False, "max_gradient_norm": 0.5, "adam_epsilon": 1e-5}
-    optimizer = optimizers.adam(types.SimpleNamespace(**settings), num_updates=3)
+    settings = optimizers.Adam(learning_rate=0.1, anneal_learning_rate=False, max_gradient_norm=0.5, adam_epsilon=1e-5)
+    optimizer = optimizers.make(settings, num_updates=3)
     leaf_by_leaf = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1, eps=1e-5))
     params = {"a": jnp.ones((2, 3)), "b": jnp.zeros(4)}
     state, expected_state = optimizer.init(params), leaf_by_leaf.init(params)

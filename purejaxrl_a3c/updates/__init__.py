@@ -1,25 +1,31 @@
 """Update rules: whose gradients, taken at which parameters, are applied to what, and in which order."""
 
-from purejaxrl_a3c.updates.asynchronous import ORDERS, READS, Asynchrony, asynchronous
+from purejaxrl_a3c.updates import optimizers
+from purejaxrl_a3c.updates.asynchronous import asynchronous
+from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
-from purejaxrl_a3c.updates.clock import LAWS, Service
+from purejaxrl_a3c.updates.clock import PushBatch, Service
+from purejaxrl_a3c.updates.corrections import CORRECTIONS, Correction
 from purejaxrl_a3c.updates.minibatches import Adaptive, adaptive_kl, minibatches
+from purejaxrl_a3c.updates.optimizers import Adam, RMSProp
 from purejaxrl_a3c.updates.overlapped import overlapped
 from purejaxrl_a3c.updates.synchronous import synchronous
 
-CHOICES = {"schedule": (*ORDERS, "clock"), "service_law": tuple(LAWS), "reads": READS}
-"""What the fields of `Asynchrony` that name something accept."""
-
 __all__ = [
-    "CHOICES",
+    "CORRECTIONS",
+    "Adam",
     "Adaptive",
     "Asynchrony",
+    "Correction",
+    "PushBatch",
+    "RMSProp",
     "Service",
     "adaptive_kl",
     "asynchronous",
     "averaging",
     "mean",
     "minibatches",
+    "optimizers",
     "overlapped",
     "ring",
     "synchronous",

@@ -1,4 +1,4 @@
-"""Workers that learn on their own and now and then agree: local updates, DiLoCo, gossip."""
+"""Workers that learn on their own and are mixed now and then: local SGD, DiLoCo, gossip."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c.backend import collectives
-from purejaxrl_a3c.types import Params, UpdateRule
+from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
+from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import gradient_at
 
 
 class Learner(NamedTuple):
-    """What the workers last agreed on, and where each of them has got to since."""
+    """The common parameters as of the last mixing, and each worker's own."""
 
     params: Params
     workers: Params  # every leaf [W, ...]
@@ -23,14 +24,15 @@ class Learner(NamedTuple):
 
 
 class Mix(NamedTuple):
-    """How workers agree."""
+    """How workers are mixed."""
 
     init: Callable[[Params], Any]
-    apply: Callable[[Any, Params, Params, Any], tuple[Any, Params, Params]]
+    """params -> state."""
+    apply: Callable[[Any, Params, Params, AxisName], tuple[Any, Params, Params]]
     """(state, params, workers [W], axis_name) -> (state, params, workers [W]), where W are this device's."""
 
 
-def mean(outer=None):
+def mean(outer: optax.GradientTransformation | None = None) -> Mix:
     """All workers go on from one set of parameters: their mean, or what an outer optimizer makes of it.
 
     The difference between the last common parameters and the workers' mean is the gradient that ``outer`` gets:
@@ -42,19 +44,19 @@ def mean(outer=None):
     Returns:
         A `Mix`.
     """
-    outer = outer or optax.sgd(1.0)
+    optimizer = outer or optax.sgd(1.0)
 
-    def apply(state, params, workers, axis_name):
+    def apply(state: Any, params: Params, workers: Params, axis_name: AxisName) -> tuple[Any, Params, Params]:
         average = collectives.mean(jax.tree.map(lambda x: x.mean(0), workers), axis_name)
         difference = jax.tree.map(jnp.subtract, params, average)
-        step, state = outer.update(difference, state, params)
+        step, state = optimizer.update(difference, state, params)
         params = optax.apply_updates(params, step)
         return state, params, jax.tree.map(lambda x, many: jnp.broadcast_to(x, many.shape), params, workers)
 
-    return Mix(outer.init, apply)
+    return Mix(optimizer.init, apply)
 
 
-def ring():
+def ring() -> Mix:
     """Gossip (Assran et al. 2019, arXiv 1906.04585): each worker takes the mean of itself and its two neighbours.
 
     Two workers are each other's neighbour on both sides. The common parameters are the mean of all.
@@ -63,60 +65,79 @@ def ring():
         A `Mix`.
     """
 
-    def apply(state, params, workers, axis_name):
+    def init(params: Params) -> Any:
+        del params
+        return ()
+
+    def apply(state: Any, params: Params, workers: Params, axis_name: AxisName) -> tuple[Any, Params, Params]:
         del params
 
-        def mix(x):
+        def mix(x: jax.Array) -> jax.Array:
             first, last = collectives.from_next(x[:1], axis_name), collectives.from_previous(x[-1:], axis_name)
             return (x + jnp.concatenate([last, x[:-1]]) + jnp.concatenate([x[1:], first])) / 3
 
         workers = jax.tree.map(mix, workers)
         return state, collectives.mean(jax.tree.map(lambda x: x.mean(0), workers), axis_name), workers
 
-    return Mix(lambda params: (), apply)
+    return Mix(init, apply)
 
 
-def averaging(optimizer, num_workers, every=1, mix=None, axis_name=None):
-    """Independent local updates; every so many rounds the workers' parameters are mixed.
+def averaging(
+    optimizer: optax.GradientTransformation,
+    num_workers: int,
+    sync_every: int = 1,
+    mix: Mix | None = None,
+    axis_name: AxisName = None,
+) -> UpdateRule:
+    """Independent local updates; every ``sync_every`` rounds the workers' parameters are mixed.
 
-    Each worker acts with, and takes the gradient at, its own parameters, and has an optimizer state of its own, which
+    Each worker acts with, and takes the gradient at, its own parameters. It has an optimizer state of its own, which
     is not mixed. No gradient is ever stale: the distance between workers takes the place of staleness.
 
     Args:
         optimizer: the workers' optax transformation.
-        num_workers: ``W``.
-        every: ``H``, rounds from one mixing to the next; with 1, a plain mean and SGD it is A2C.
+        num_workers: ``W``, of all devices.
+        sync_every: rounds from one mixing to the next; with 1, a plain mean and SGD it is A2C.
         mix: `mean` or `ring`; None: ``mean()``.
         axis_name: of the devices that share the workers out, or None.
 
     Returns:
         An `UpdateRule`; its learner's ``params`` are as of the last mixing.
     """
-    mix = mix or mean()
-    here = collectives.part("num_workers", num_workers, axis_name)
+    mixing = mix or mean()
+    workers_here = collectives.part("num_workers", num_workers, axis_name)
 
-    def init(key, params):
+    def init(key: Key, params: Params) -> Learner:
         del key
-        workers = jax.tree.map(lambda x: jnp.broadcast_to(x, (here, *x.shape)), params)
-        return Learner(params, workers, jax.vmap(optimizer.init)(workers), mix.init(params), jnp.int32(0))
+        workers = jax.tree.map(lambda x: jnp.broadcast_to(x, (workers_here, *x.shape)), params)
+        return Learner(params, workers, jax.vmap(optimizer.init)(workers), mixing.init(params), jnp.int32(0))
 
-    def actor(learner):
+    def actor(learner: Learner) -> Params:
         return learner.workers
 
-    def update_one(objective, params, opt_state, trajectories):
+    def update_one(
+        objective: Objective, params: Params, opt_state: Any, trajectories: Trajectory
+    ) -> tuple[Params, Any, Scalars]:
         gradient, metrics = gradient_at(objective, params, trajectories)
         step, opt_state = optimizer.update(gradient, opt_state, params)
         return optax.apply_updates(params, step), opt_state, metrics
 
-    def update(key, learner, objective, trajectories):
+    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
         del key
         workers, opt_state, metrics = jax.vmap(update_one, (None, 0, 0, 0))(
             objective, learner.workers, learner.opt_state, trajectories
         )
         rounds = learner.rounds + 1
-        mixed = (learner.mix_state, learner.params, workers)
-        mixed = jax.lax.cond(rounds % every == 0, lambda x: mix.apply(*x, axis_name), lambda x: x, mixed)
-        mix_state, params, workers = mixed
+        mix_state, params, workers = jax.lax.cond(
+            rounds % sync_every == 0,
+            lambda state, params, workers: mixing.apply(state, params, workers, axis_name),
+            lambda *unmixed: unmixed,
+            *(learner.mix_state, learner.params, workers),
+        )
         return Learner(params, workers, opt_state, mix_state, rounds), collectives.gather(metrics, axis_name)
 
-    return UpdateRule(init, actor, update)
+    def split_workers(learner: Learner) -> Learner:
+        of_workers = {"workers": split.along(0, learner.workers), "opt_state": split.along(0, learner.opt_state)}
+        return split.copied(learner)._replace(**of_workers)
+
+    return UpdateRule(init, actor, update, split_workers)

@@ -1,145 +1,221 @@
 """A virtual clock: the exact discrete-event simulation of workers that take a random time for every task.
 
-A *task* is one rollout and its gradient; its worker pushes when it ends, pulls, and starts the next one. Nothing in
-this depends on what is learned, so the clock runs without learning as well (`simulate`).
+A *task* is one rollout and its gradient. When it ends, its worker pushes, pulls, and starts the next one. Nothing in
+this depends on what is learned, so the clock also runs without learning (`simulate`).
 
 The worker whose task ends first pushes next (ties: the lowest number), as in any event loop. But many events can be
 computed at once: in order of their ends, a task belongs to the batch as long as it ends before every task that the
-pushes before it let start. None of the batch's gradients then depends on another one's push.
+pushes before it let start. Then no gradient of the batch depends on another push of the batch.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-LAWS: dict[str, Callable] = {
-    "constant": lambda key, shape, cv: jnp.ones(shape),
-    "exponential": lambda key, shape, cv: jax.random.exponential(key, shape),
-    "gamma": lambda key, shape, cv: jax.random.gamma(key, cv**-2, shape) * cv**2,
-    "lognormal": lambda key, shape, cv: jnp.exp(
-        jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape) - 0.5 * jnp.log1p(cv**2)
-    ),
-}
-"""Service times of mean 1, by name: (key, shape, coefficient of variation) -> float32."""
+from purejaxrl_a3c.config import Positive, configuration
+from purejaxrl_a3c.types import Key
+
+ServiceLaw: TypeAlias = Literal["constant", "exponential", "gamma", "lognormal"]
+"""Names of the distributions of service times."""
 
 
-@dataclass(frozen=True)
+@configuration
 class Service:
-    """How long a worker takes for a task. Floats may be traced."""
+    """How long workers take for their tasks. Floats may be traced."""
 
-    service_law: str = "gamma"
-    """Of the time that a task takes: constant, exponential, gamma or lognormal; its mean is 1."""
-    service_cv: float = 0.3
-    """Standard deviation of a gamma or lognormal service time over its mean."""
-    slowness: tuple[float, ...] = ()
-    """What each worker's service times are multiplied by, to have stragglers; empty: 1 for all."""
+    service_law: ServiceLaw = "gamma"
+    """Distribution of the time that a task takes; its mean is 1."""
+    service_cv: Positive = 0.3
+    """Standard deviation of a gamma or lognormal service time, divided by its mean."""
+    slowness: tuple[Positive, ...] = ()
+    """Factor on the service times of each worker, to make some of them slow; empty means 1 for all."""
 
-    def draw(self, key, shape):
-        """Service times float32 ``shape``, whose last axis is the workers."""
-        times = LAWS[self.service_law](key, shape, self.service_cv)
-        return times * jnp.broadcast_to(jnp.asarray(self.slowness), shape) if self.slowness else times
+
+class Law(Protocol):
+    """A distribution of service times with mean 1."""
+
+    def __call__(self, key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+        """Service times, float32 ``shape``; ``cv`` is their coefficient of variation, if the law has one to set."""
+        ...
+
+
+def constant(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+    """Every task takes as long as any other."""
+    del key, cv
+    return jnp.ones(shape)
+
+
+def exponential(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+    """The law without memory; its coefficient of variation is 1."""
+    del cv
+    return jax.random.exponential(key, shape)
+
+
+def gamma(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+    """The sum of many small exponential times."""
+    return jax.random.gamma(key, cv**-2, shape) * cv**2
+
+
+def lognormal(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+    """The product of many small factors."""
+    return jnp.exp(jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape) - 0.5 * jnp.log1p(cv**2))
+
+
+LAWS: dict[ServiceLaw, Law] = {
+    "constant": constant,
+    "exponential": exponential,
+    "gamma": gamma,
+    "lognormal": lognormal,
+}
+"""The distributions of service times by name."""
+
+
+def service_times(key: Key, service: Service, shape: tuple[int, ...]) -> jax.Array:
+    """Service times, float32 ``shape``, whose last axis is the workers."""
+    times = LAWS[service.service_law](key, shape, service.service_cv)
+    return times * jnp.broadcast_to(jnp.asarray(service.slowness), shape) if service.slowness else times
 
 
 class Clock(NamedTuple):
-    """What every worker is doing."""
+    """What every worker is doing. Times are in mean service times."""
 
-    now: jax.Array  # float32 []: in mean service times
-    remaining: jax.Array  # float32 [W]: of a worker's task; inf while it waits
+    now: jax.Array  # float32 []
+    remaining: jax.Array  # float32 [W]: until the end of the worker's task; inf while it waits
     service: jax.Array  # float32 [W]: how long its next task will take
     lead: jax.Array  # int32 [W]: tasks done, less those of the worker with the fewest
 
 
-class Turn(NamedTuple):
-    """Which workers push next, none of whose gradients depends on another's push."""
+class PushBatch(NamedTuple):
+    """The next pushes, none of whose gradients depends on another one, and which workers act for them on this device.
 
-    workers: jax.Array  # int32 [L]: in order of arrival
-    active: jax.Array  # bool [L]: whether that push takes place in this turn; the rest is to be ignored
-    pull: jax.Array  # int32 [W]: after which of these pushes a worker pulls; -1: it does not
+    On one device the workers that act are those that push. Of several devices each lets all ``H`` of its workers act.
+    """
+
+    pushers: jax.Array  # int32 [L]: which worker pushes, in order of arrival
+    pushed: jax.Array  # bool [L]: whether that push takes place in this batch; the others are to be ignored
+    pull_after: jax.Array  # int32 [W]: after which of these pushes a worker pulls; -1: it does not
     time: jax.Array  # float32 [L]: of each push, in mean service times
+    workers: jax.Array  # int32 [H]: the workers that act, by their numbers on this device
+    number: jax.Array  # int32 [H]: which push of the batch is theirs, by which random numbers are drawn; L: none
+    active: jax.Array  # bool [H]: whether that push takes place
+    row: jax.Array  # int32 [L]: where each push's gradient stands among those of all devices
 
 
-def start(key, service, num_workers):
+def start(key: Key, service: Service, num_workers: int) -> Clock:
     """The `Clock` at time 0, when all workers start their first tasks."""
-    first, second = service.draw(key, (2, num_workers))
+    first, second = service_times(key, service, (2, num_workers))
     return Clock(jnp.float32(0), first, second, jnp.zeros(num_workers, jnp.int32))
 
 
-def next_turn(key, clock, service, *, lanes, room, max_lead=None):
+def next_batch(
+    key: Key,
+    clock: Clock,
+    service: Service,
+    *,
+    max_pushes: int,
+    remaining: int | jax.Array,
+    max_lead: int | None = None,
+) -> tuple[Clock, PushBatch]:
     """As many of the next pushes as can be computed together.
 
     Args:
         key: for the service times of the tasks after next.
         clock: the `Clock`, of ``W`` workers.
         service: the `Service`.
-        lanes: ``L``, pushes at most, an int.
-        room: pushes at most; may be traced.
+        max_pushes: ``L``, pushes at most, an int of at most ``W``.
+        remaining: pushes at most; may be traced.
         max_lead: the bound of stale-synchronous parallel (Ho et al. 2013): a worker that is more than so many
             tasks ahead of the slowest waits before it pulls; 0 is lockstep. None: nobody waits.
 
     Returns:
-        The `Clock` after them, and the `Turn`, of at least one push if there is room.
+        The `Clock` after these pushes, and the `PushBatch` of a single device, with at least one push unless
+        ``remaining`` is 0.
     """
-    w = clock.remaining.shape[0]
-    ids = jnp.arange(w)
-    workers = jnp.argsort(clock.remaining, stable=True)
-    times = clock.remaining[workers]
-    rank = jnp.zeros(w, jnp.int32).at[workers].set(ids)
+    ids = jnp.arange(clock.remaining.shape[0])
+    pushers = jnp.argsort(clock.remaining, stable=True)
+    times = clock.remaining[pushers]
+    rank = jnp.zeros_like(ids, jnp.int32).at[pushers].set(ids)
     running = jnp.isfinite(clock.remaining)
-    # If pushes 0 .. k take place: who could have started again by then, and when did it? [k, worker]
+    starts, start_at = _next_starts(clock, rank, running, max_lead)
+    ends = times[start_at] + clock.service
+    first_end = jnp.where(starts[None] & (start_at[None] == ids[:, None]), ends[None], jnp.inf).min(1)
+    # A push belongs to the batch if it comes before the end of every task that one before it let start.
+    before = jnp.concatenate([jnp.full(1, jnp.inf), jax.lax.cummin(first_end)[:-1]])
+    pushed = jnp.cumprod((times < before) & (ids < jnp.minimum(max_pushes, remaining))).astype(bool)
+    count = pushed.sum()
+
+    pull_after = jnp.where(starts & (start_at < count), start_at, -1)
+    has_pushed = running & (rank < count)
+    lead = clock.lead + has_pushed
+    passed = jnp.where(count > 0, times[count - 1], 0.0)
+    left = jnp.where(pull_after >= 0, ends, jnp.where(has_pushed, jnp.inf, clock.remaining)) - passed
+    next_service = jnp.where(pull_after >= 0, service_times(key, service, ids.shape), clock.service)
+    after = Clock(clock.now + passed, left, next_service, lead - lead.min())
+
+    pushers, pushed = pushers[:max_pushes], pushed[:max_pushes]
+    number = jnp.arange(max_pushes)
+    time = clock.now + times[:max_pushes]
+    return after, PushBatch(pushers, pushed, pull_after, time, pushers, number, pushed, number)
+
+
+def _next_starts(
+    clock: Clock, rank: jax.Array, running: jax.Array, max_lead: int | None
+) -> tuple[jax.Array, jax.Array]:
+    """Which workers could start their next task if all running ones pushed in order of ``rank``, and after which push.
+
+    Returns:
+        bool ``[W]``, and int32 ``[W]``, of meaning only where the former is true.
+    """
+    ids = jnp.arange(rank.shape[0])
+    # If pushes 0 .. k take place, which workers could have started again? [k, worker]
     pushed = (rank[None] <= ids[:, None]) & running[None]
     free = pushed | ~running[None]
     if max_lead is not None:
         lead = clock.lead[None] + pushed
         free &= lead - lead.min(1, keepdims=True) <= max_lead
-    starts, start_at = free.any(0), free.argmax(0)
-    ends = times[start_at] + clock.service
-    first_end = jnp.where(starts[None] & (start_at[None] == ids[:, None]), ends[None], jnp.inf).min(1)
-    # A push belongs to the batch if it comes before the end of every task that one before it let start.
-    before = jnp.concatenate([jnp.full(1, jnp.inf), jax.lax.cummin(first_end)[:-1]])
-    active = jnp.cumprod((times < before) & (ids < jnp.minimum(lanes, room))).astype(bool)
-    count = active.sum()
-
-    pull = jnp.where(starts & (start_at < count), start_at, -1)
-    pushed = running & (rank < count)
-    lead = clock.lead + pushed
-    passed = jnp.where(count > 0, times[count - 1], 0.0)
-    remaining = jnp.where(pull >= 0, ends, jnp.where(pushed, jnp.inf, clock.remaining)) - passed
-    service_times = jnp.where(pull >= 0, service.draw(key, (w,)), clock.service)
-    turn = Turn(workers[:lanes], active[:lanes], pull, clock.now + times[:lanes])
-    return Clock(clock.now + passed, remaining, service_times, lead - lead.min()), turn
+    return free.any(0), free.argmax(0)
 
 
-def simulate(key, service, num_workers, turns, *, lanes=None, max_lead=None):
-    """So many turns of the clock, without any learning.
+def simulate(
+    key: Key,
+    service: Service,
+    num_workers: int,
+    num_batches: int,
+    *,
+    max_pushes: int | None = None,
+    max_lead: int | None = None,
+) -> tuple[PushBatch, jax.Array]:
+    """So many batches of pushes, without any learning.
 
     Args:
         key: the simulation's key.
         service: the `Service`.
         num_workers: ``W``.
-        turns: how many.
-        lanes: pushes a turn at most; None: ``W``.
-        max_lead: as in `next_turn`.
+        num_batches: how many.
+        max_pushes: ``L``, pushes of a batch at most; None: ``W``.
+        max_lead: as in `next_batch`.
 
     Returns:
-        ``(turns, staleness)``: `Turn`, leaves ``[turns, ...]``, and int32 ``[turns, L]``, of active pushes only.
+        ``(batches, staleness)``: `PushBatch`, leaves ``[num_batches, ...]``, and int32 ``[num_batches, L]``, of meaning
+        only where ``batches.pushed`` is true.
     """
-    lanes = num_workers if lanes is None else lanes
-    key_start, key_turns = jax.random.split(key)
+    most = num_workers if max_pushes is None else max_pushes
+    key_start, key_batches = jax.random.split(key)
 
-    def step(state, key):
+    def step(
+        state: tuple[Clock, jax.Array, jax.Array], key: Key
+    ) -> tuple[tuple[Clock, jax.Array, jax.Array], tuple[PushBatch, jax.Array]]:
         clock, version, pulled = state
-        clock, turn = next_turn(key, clock, service, lanes=lanes, room=lanes, max_lead=max_lead)
-        staleness = version + jnp.arange(lanes) - pulled[turn.workers]
-        pulled = jnp.where(turn.pull >= 0, version + turn.pull + 1, pulled)
-        return (clock, version + turn.active.sum(), pulled), (turn, staleness)
+        clock, batch = next_batch(key, clock, service, max_pushes=most, remaining=most, max_lead=max_lead)
+        staleness = version + jnp.arange(most) - pulled[batch.pushers]
+        pulled = jnp.where(batch.pull_after >= 0, version + batch.pull_after + 1, pulled)
+        return (clock, version + batch.pushed.sum(), pulled), (batch, staleness)
 
     state = start(key_start, service, num_workers), jnp.int32(0), jnp.zeros(num_workers, jnp.int32)
-    return jax.lax.scan(step, state, jax.random.split(key_turns, turns))[1]
+    return jax.lax.scan(step, state, jax.random.split(key_batches, num_batches))[1]
 
 
-def lockstep_times(key, service, num_workers, rounds):
-    """When each of ``rounds`` rounds ends if everybody waits for the slowest, as in A2C: float32 ``[rounds]``."""
-    return jnp.cumsum(service.draw(key, (rounds, num_workers)).max(1))
+def lockstep_times(key: Key, service: Service, num_workers: int, num_rounds: int) -> jax.Array:
+    """When each round ends if all workers wait for the slowest, as in A2C: float32 ``[num_rounds]``."""
+    return jnp.cumsum(service_times(key, service, (num_rounds, num_workers)).max(1))

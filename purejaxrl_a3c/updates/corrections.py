@@ -6,38 +6,48 @@ They are links of a chain::
     optax.chain(optax.sgd(0.1), scale_by_staleness())
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from purejaxrl_a3c.types import Params
+
 _DECAY, _EPSILON = 0.95, 1e-7  # of the mean of squares in DC-ASGD-a (0.95 in Zheng et al. 2017)
 
+Correction: TypeAlias = Literal["none", "staleness", "delay", "adaptive_delay"]
+"""Names of the corrections: none, division of the step by its staleness, and the two compensations of delay."""
 
-def scale_by_staleness():
+
+def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
     """Divide the step by ``max(staleness, 1)`` (Zhang et al. 2016, arXiv 1511.05950, equation 8).
 
-    It belongs behind the optimizer: what comes after a normalisation by squared gradients is not undone by it.
+    It belongs behind the optimizer: a normalisation by squared gradients would undo a division that comes before it.
 
     Returns:
         An optax transformation that takes ``staleness``.
     """
 
-    def update(updates, state, params=None, *, staleness, **rest):
+    def init(params: Params) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
+    def update(
+        updates: Params, state: Any, params: Params = None, *, staleness: jax.Array, **rest: Any
+    ) -> tuple[Params, Any]:
         del params, rest
         scale = 1 / jnp.maximum(staleness, 1)
         return jax.tree.map(lambda x: x * scale.astype(x.dtype), updates), state
 
-    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 class _MeanSquare(NamedTuple):
-    value: optax.Params
+    value: Params
 
 
-def compensate_delay(strength, adaptive=False):
+def compensate_delay(strength: float | jax.Array, adaptive: bool = False) -> optax.GradientTransformationExtraArgs:
     """Estimate the gradient at the newest parameters (Zheng et al. 2017, arXiv 1609.08326, DC-ASGD).
 
     ``g + strength * g * g * (newest - pulled)``: a first-order step, with the squares in place of the Hessian's
@@ -51,10 +61,12 @@ def compensate_delay(strength, adaptive=False):
         An optax transformation that takes ``pulled`` and needs the parameters.
     """
 
-    def init(params):
+    def init(params: Params) -> Any:
         return _MeanSquare(jax.tree.map(jnp.zeros_like, params)) if adaptive else optax.EmptyState()
 
-    def update(updates, state, params=None, *, pulled, **rest):
+    def update(
+        updates: Params, state: Any, params: Params = None, *, pulled: Params, **rest: Any
+    ) -> tuple[Params, Any]:
         del rest
         factor = jax.tree.map(lambda g: strength, updates)
         if adaptive:
@@ -66,10 +78,20 @@ def compensate_delay(strength, adaptive=False):
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-CORRECTIONS: dict[str, Callable] = {
+class Correct(Protocol):
+    """Puts a correction around an optimizer."""
+
+    def __call__(
+        self, optimizer: optax.GradientTransformation, strength: float | jax.Array
+    ) -> optax.GradientTransformation:
+        """The corrected optimizer; ``strength`` is that of the compensations."""
+        ...
+
+
+CORRECTIONS: dict[Correction, Correct] = {
     "none": lambda optimizer, strength: optimizer,
     "staleness": lambda optimizer, strength: optax.chain(optimizer, scale_by_staleness()),
     "delay": lambda optimizer, strength: optax.chain(compensate_delay(strength), optimizer),
     "adaptive_delay": lambda optimizer, strength: optax.chain(compensate_delay(strength, adaptive=True), optimizer),
 }
-"""Names to functions (optimizer, strength) -> optimizer."""
+"""The corrections by name."""

@@ -9,31 +9,32 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives, randomness
-from purejaxrl_a3c.checks import is_concrete
-from purejaxrl_a3c.types import Params, UpdateRule
-from purejaxrl_a3c.updates.gradient import gradient_of
+from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
+from purejaxrl_a3c.updates import split
+from purejaxrl_a3c.updates.gradient import gradient_of, ravel
 
 
 class Learner(NamedTuple):
-    """The parameters, the optimizer's state, and what the loss takes besides."""
+    """The parameters, the optimizer's state, and the coefficients of the loss that adapt."""
 
     params: Params
     opt_state: Any  # of the parameters raveled into one vector [P]
-    adapted: tuple[jax.Array, ...]
+    adapted: tuple[jax.Array, ...]  # float32 [] each
 
 
 class Adaptive(NamedTuple):
-    """Further arguments of an objective's ``loss``, adapted after the passes over a rollout."""
+    """Coefficients that an objective's ``loss`` takes as further arguments; they adapt after each rollout."""
 
     start: Callable[[], tuple[jax.Array, ...]]
-    adapt: Callable[..., tuple[jax.Array, ...]]
+    """() -> the coefficients at the start of the run."""
+    adapt: Callable[[tuple[jax.Array, ...], Scalars], tuple[jax.Array, ...]]
     """(adapted, terms) -> adapted; the terms are those of the loss over the whole batch, after the last pass."""
 
 
-def adaptive_kl(coefficient, target):
-    """The penalty's coefficient of Schulman et al. 2017 (arXiv 1707.06347, section 4).
+def adaptive_kl(coefficient: float | jax.Array, target: float | jax.Array) -> Adaptive:
+    """The coefficient of PPO's penalty (Schulman et al. 2017, arXiv 1707.06347, section 4).
 
-    It is halved where the policy has moved by less than ``target / 1.5``, doubled where by more than ``1.5 target``.
+    It is halved if the policy has moved by less than ``target / 1.5``, and doubled if by more than ``1.5 target``.
 
     Args:
         coefficient: at the start.
@@ -43,79 +44,107 @@ def adaptive_kl(coefficient, target):
         An `Adaptive`.
     """
 
-    def adapt(adapted, terms):
+    def start() -> tuple[jax.Array, ...]:
+        return (jnp.float32(coefficient),)
+
+    def adapt(adapted: tuple[jax.Array, ...], terms: Scalars) -> tuple[jax.Array, ...]:
         (beta,), kl = adapted, terms["kl"]
         beta = jnp.where(kl < target / 1.5, beta / 2, jnp.where(kl > target * 1.5, beta * 2, beta))
         # The paper has no bounds. Without them a policy that stands still for a while would never be held back again.
         return (jnp.clip(beta, 1e-6, 1e6),)
 
-    return Adaptive(lambda: (jnp.float32(coefficient),), adapt)
+    return Adaptive(start, adapt)
 
 
-def minibatches(optimizer, epochs, count, *, stop_kl=0.0, adaptive=None, axis_name=None):
-    """PPO's rule (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): ``epochs * count`` updates on one rollout.
+def minibatches(
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    num_minibatches: int,
+    *,
+    target_kl: float | jax.Array | None = None,
+    adaptive: Adaptive | None = None,
+    axis_name: AxisName = None,
+) -> UpdateRule:
+    """PPO's rule (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): many gradient steps on one rollout.
 
-    The objective's batch must be a tree of leaves ``[M, ...]``, pieces that are shuffled anew in every pass, dealt out
-    and never cut. With one pass and one minibatch this is `synchronous`.
+    The objective's batch must be a tree of leaves ``[M, ...]``. Every pass shuffles the ``M`` items anew and deals them
+    out to ``num_minibatches`` minibatches. With one pass and one minibatch this is `synchronous`.
 
     Args:
         optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, which takes fewer
             kernels in each of many small updates, so it must not treat leaves of the parameters differently.
         epochs: passes over the whole batch, an int.
-        count: minibatches a pass, an int that divides ``M``.
-        stop_kl: learn no more from this rollout once the policy has moved by more than this many nats, as measured on a
-            minibatch before its update; 0: never stop. It needs an objective that reports ``kl``.
+        num_minibatches: minibatches of a pass, an int that divides ``M``.
+        target_kl: stop learning from this rollout once the policy has moved by more than this many nats, as measured
+            on a minibatch before its gradient step; None: never stop. It needs an objective that reports ``kl``.
         adaptive: an `Adaptive`; None: the loss takes no further arguments.
-        axis_name: of the devices that share the environments out, or None. Each deals out its own pieces: a minibatch
+        axis_name: of the devices that share the environments out, or None. Each deals out its own items: a minibatch
             has as many of every device, so with more than one minibatch the run is not number for number that of one.
 
     Returns:
         An `UpdateRule` with one worker.
     """
     adaptive = adaptive or Adaptive(tuple, lambda adapted, terms: adapted)
-    may_stop = not (is_concrete(stop_kl) and stop_kl == 0)
 
-    def init(key, params):
+    def init(key: Key, params: Params) -> Learner:
         del key
-        return Learner(params, optimizer.init(ravel_pytree(params)[0]), adaptive.start())
+        return Learner(params, optimizer.init(ravel(params)), adaptive.start())
 
-    def actor(learner):
+    def actor(learner: Learner) -> Params:
         return jax.tree.map(lambda x: x[None], learner.params)
 
-    def update(key, learner, objective, trajectories):
+    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
-        batch = objective.prepare(learner.params, environments)
-        adapted = learner.adapted
+        batch, adapted = objective.prepare(learner.params, environments), learner.adapted
         vector, unravel = ravel_pytree(learner.params)
-        of_vector = objective._replace(loss=lambda vector, *args: objective.loss(unravel(vector), *args))
 
-        def learn(loop, minibatch):
-            vector, opt_state, going_on = loop
-            gradient, metrics = gradient_of(of_vector, vector, minibatch, *adapted, axis_name=axis_name)
-            step, new_state = optimizer.update(gradient, opt_state, vector)
-            new = optax.apply_updates(vector, step), new_state
-            kl = metrics.pop("kl", None)
-            if may_stop:
-                going_on &= (kl <= stop_kl) | (stop_kl <= 0)
-                new = jax.tree.map(lambda new, old: jnp.where(going_on, new, old), new, (vector, opt_state))
-            return (*new, going_on), metrics
+        def loss_of_vector(params: jax.Array, batch: Any, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+            return objective.loss(unravel(params), batch, *adapted)
 
-        def learn_all(loop, key):
-            return jax.lax.scan(learn, loop, deal(key, batch, count))
+        of_vector = objective._replace(loss=loss_of_vector)
 
-        loop = (vector, learner.opt_state, jnp.bool_(True))
-        loop, metrics = jax.lax.scan(learn_all, loop, jax.random.split(key, epochs))
-        vector, opt_state, _ = loop
-        params = unravel(vector)
+        def take_step(loop: _Loop, minibatch: Any) -> tuple[_Loop, Scalars]:
+            found = gradient_of(of_vector, loop.params, minibatch, *adapted, axis_name=axis_name)
+            return _step(optimizer, loop, *found, target_kl)
+
+        def pass_once(loop: _Loop, key: Key) -> tuple[_Loop, Scalars]:
+            return jax.lax.scan(take_step, loop, deal(key, batch, num_minibatches))
+
+        loop = _Loop(vector, learner.opt_state, jnp.bool_(True))
+        loop, metrics = jax.lax.scan(pass_once, loop, jax.random.split(key, epochs))
+        params = unravel(loop.params)
         if adapted:
             _, terms = objective.loss(params, batch, *adapted)
             adapted = adaptive.adapt(adapted, collectives.mean(terms, axis_name))
-        return Learner(params, opt_state, adapted), jax.tree.map(jnp.ravel, metrics)
+        return Learner(params, loop.opt_state, adapted), jax.tree.map(jnp.ravel, metrics)
 
-    return UpdateRule(init, actor, update)
+    return UpdateRule(init, actor, update, split.copied)
 
 
-def deal(key, batch, count):
-    """``batch``, leaves ``[M, ...]``, shuffled and dealt out: leaves ``[count, M / count, ...]``."""
+class _Loop(NamedTuple):
+    params: jax.Array  # float32 [P]
+    opt_state: Any
+    goes_on: jax.Array  # bool []: the policy has not moved too far yet
+
+
+def _step(
+    optimizer: optax.GradientTransformation,
+    loop: _Loop,
+    gradient: jax.Array,
+    metrics: Scalars,
+    target_kl: float | jax.Array | None,
+) -> tuple[_Loop, Scalars]:
+    """Apply the gradient of one minibatch, unless the policy has moved too far."""
+    step, opt_state = optimizer.update(gradient, loop.opt_state, loop.params)
+    new = optax.apply_updates(loop.params, step), opt_state
+    goes_on = loop.goes_on
+    if target_kl is not None:
+        goes_on &= metrics["kl"] <= target_kl
+        new = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), new, (loop.params, loop.opt_state))
+    return _Loop(*new, goes_on), {name: value for name, value in metrics.items() if name != "kl"}
+
+
+def deal(key: Key, batch: Any, num_minibatches: int) -> Any:
+    """Shuffle ``batch``, leaves ``[M, ...]``, and deal it out to ``N`` minibatches: leaves ``[N, M / N, ...]``."""
     order = randomness.permutation(key, jax.tree.leaves(batch)[0].shape[0])
-    return jax.tree.map(lambda x: x[order].reshape(count, -1, *x.shape[1:]), batch)
+    return jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), batch)

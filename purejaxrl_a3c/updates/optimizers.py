@@ -1,70 +1,113 @@
 """Optimizers, from optax, as the papers use them."""
 
+from typing import Any, TypeAlias
+
+import jax
 import optax
 
-from purejaxrl_a3c.checks import is_concrete
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.config import NonNegative, Positive, PositiveOrInf, UnitInterval, configuration
 
 
-def shared_rmsprop(config, num_updates):
-    """RMSProp without momentum behind a global-norm clip (Mnih et al. 2016, arXiv 1602.01783, section 4).
+@configuration
+class RMSProp:
+    """RMSProp without momentum behind a clip of the global norm (Mnih et al. 2016, arXiv 1602.01783, section 4).
 
-    ``g <- decay g + (1 - decay) grad^2``, ``params <- params - learning_rate grad / sqrt(g + epsilon)``, with
-    epsilon inside the root. *Shared* is what A3C's update rule makes of it: one ``g`` and one count of updates
-    for all workers.
+    ``g <- decay g + (1 - decay) grad^2``, ``params <- params - learning_rate grad / sqrt(g + epsilon)``, with epsilon
+    inside the root. A3C's update rule shares ``g`` and the count of updates between all workers.
+    """
+
+    learning_rate: NonNegative = 7e-4
+    """Initial learning rate of RMSProp (7e-4 in OpenAI Baselines)."""
+    anneal_learning_rate: bool = True
+    """Whether the learning rate falls linearly to 0 over the updates of the run (it does in Mnih et al. 2016)."""
+    max_gradient_norm: PositiveOrInf = 0.5
+    """Global norm to which a gradient is clipped (0.5 in OpenAI Baselines); inf turns clipping off."""
+    rmsprop_decay: UnitInterval = 0.99
+    """Decay of RMSProp's running mean of squared gradients (0.99 in Mnih et al. 2016)."""
+    rmsprop_epsilon: Positive = 1e-5
+    """Added to RMSProp's mean of squared gradients, inside the root (1e-5 in OpenAI Baselines)."""
+
+
+@configuration
+class Adam:
+    """Adam behind a clip of the global norm, as PPO uses it.
+
+    Numbers in brackets are those of "The 37 implementation details of PPO" (Huang et al. 2022, ICLR blog track).
+    """
+
+    learning_rate: NonNegative = 2.5e-4
+    """Initial learning rate of Adam (2.5e-4 in Schulman et al. 2017, Atari)."""
+    anneal_learning_rate: bool = True
+    """Whether the learning rate falls linearly to 0 over the updates of the run [4]."""
+    max_gradient_norm: PositiveOrInf = 0.5
+    """Global norm to which a gradient is clipped (0.5 in OpenAI Baselines) [11]; inf turns clipping off."""
+    adam_epsilon: Positive = 1e-5
+    """Added to the root of Adam's mean of squared gradients (1e-5 in OpenAI Baselines) [3]."""
+
+
+Optimizer: TypeAlias = RMSProp | Adam | optax.GradientTransformation
+"""What `make` accepts."""
+
+
+def make(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformation:
+    """The optax transformation that a config describes.
 
     Args:
-        config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm``,
-            ``rmsprop_decay`` and ``rmsprop_epsilon``.
-        num_updates: updates of the whole run, over which the learning rate falls linearly to 0 if it is
-            annealed.
+        optimizer: an `RMSProp`, an `Adam`, or any optax transformation, which is returned as it is. Most rules show it
+            parameters and gradients as one vector, so it must not treat leaves of the parameters differently.
+        num_updates: updates of the whole run, over which the learning rate falls to 0 if it is annealed.
 
     Returns:
         An optax transformation.
+
+    Raises:
+        InputError: for anything else.
     """
-    return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
-        optax.scale_by_learning_rate(_rate(config, num_updates)),
-    )
+    if isinstance(optimizer, RMSProp):
+        return _rmsprop(optimizer, num_updates)
+    if isinstance(optimizer, Adam):
+        return _adam(optimizer, num_updates)
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    checks.reject("optimizer", optimizer, "an optimizers.RMSProp, an optimizers.Adam or an optax transformation")
 
 
-def adam(config, num_updates):
-    """Adam behind a global-norm clip, as PPO uses it (details 3, 4 and 11 of Huang et al. 2022).
-
-    It works on all parameters as one vector, whether its caller does or not: leaf by leaf it is many small kernels.
-
-    Args:
-        config: any object with ``learning_rate``, ``anneal_learning_rate``, ``max_gradient_norm`` and ``adam_epsilon``.
-        num_updates: as of `shared_rmsprop`.
-
-    Returns:
-        An optax transformation.
-    """
-    return optax.flatten(
-        optax.chain(
-            optax.clip_by_global_norm(config.max_gradient_norm),
-            optax.scale_by_adam(eps=config.adam_epsilon),
-            optax.scale_by_learning_rate(_rate(config, num_updates)),
-        )
-    )
-
-
-def _rate(config, num_updates):
-    rate = config.learning_rate
-    return optax.linear_schedule(rate, 0.0, num_updates) if config.anneal_learning_rate else rate
-
-
-def with_momentum(optimizer, momentum):
+def with_momentum(
+    optimizer: optax.GradientTransformation, momentum: float | jax.Array | None
+) -> optax.GradientTransformation:
     """Heavy ball on the steps of another optimizer: ``step <- momentum * step + optimizer's``.
 
     Args:
         optimizer: an optax transformation.
-        momentum: in (-1, 1), may be traced. Asynchrony itself acts as momentum (Mitliagkas et al. 2016, arXiv
-            1605.09774), which a negative one counters.
+        momentum: in (-1, 1), may be traced; None: no momentum. Asynchrony itself acts as momentum (Mitliagkas et al.
+            2016, arXiv 1605.09774), which a negative one counters.
 
     Returns:
         An optax transformation; without momentum ``optimizer`` itself.
     """
-    if is_concrete(momentum) and momentum == 0:
-        return optimizer
-    return optax.chain(optimizer, optax.trace(momentum))
+    return optimizer if momentum is None else optax.chain(optimizer, optax.trace(momentum))
+
+
+def _rmsprop(config: RMSProp, num_updates: int) -> optax.GradientTransformation:
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
+        optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
+    )
+
+
+def _adam(config: Adam, num_updates: int) -> optax.GradientTransformation:
+    # Leaf by leaf Adam is many small kernels, so it works on all parameters as one vector.
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(config.max_gradient_norm),
+            optax.scale_by_adam(eps=config.adam_epsilon),
+            optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
+        )
+    )
+
+
+def _learning_rate(config: RMSProp | Adam, num_updates: int) -> Any:
+    rate = config.learning_rate
+    return optax.linear_schedule(rate, 0.0, num_updates) if config.anneal_learning_rate else rate

@@ -8,20 +8,20 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives
-from purejaxrl_a3c.types import Params, UpdateRule
-from purejaxrl_a3c.updates.asynchronous import ORDERS, check_asynchrony, count_within
-from purejaxrl_a3c.updates.gradient import gradient_at
+from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
+from purejaxrl_a3c.updates import split
+from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, Schedule, check_asynchrony
+from purejaxrl_a3c.updates.gradient import gradient_at, ravel
+from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
 class Learner(NamedTuple):
-    """What every device knows, and what this one knows besides. A *version* counts pushes that every one has made."""
+    """What every device knows, and what only this one knows. A *version* counts pushes that every one has made."""
 
     params: Params  # k rounds late
     opt_state: Any  # likewise; of the parameters raveled into one vector [P]
     rounds: jax.Array  # int32 []: since the start
-    waiting: (
-        jax.Array
-    )  # float32 [k, W, P]: gradients of the last rounds, the oldest first, which others do not have yet
+    waiting: jax.Array  # float32 [k, W, P]: gradients of the last rounds, oldest first, that other devices have not got
     orders: jax.Array  # int32 [k, W]: in which they arrived
     snapshots: Params  # every leaf [W, ...]
     pulled_version: jax.Array  # int32 [W]: pushes in the snapshot
@@ -29,13 +29,34 @@ class Learner(NamedTuple):
     staleness: jax.Array  # int32 [8 (k + 1) W]: how many pushes so far had each staleness; the last one: that or more
 
 
-def overlapped(optimizer, num_workers, asynchrony, axis_name=None):
+class _Setup(NamedTuple):
+    optimizer: optax.GradientTransformation
+    schedule: Schedule
+    delay: int  # k, rounds
+    num_workers: int  # W, of all devices
+    workers_here: int  # of this device
+    axis_name: AxisName
+
+
+class _Shared(NamedTuple):
+    """What pushes change; parameters as a vector."""
+
+    params: jax.Array  # float32 [P]
+    opt_state: Any
+
+
+def overlapped(
+    optimizer: optax.GradientTransformation,
+    num_workers: int,
+    asynchrony: Asynchrony,
+    axis_name: AxisName = None,
+) -> UpdateRule:
     """A3C whose devices make their own workers' pushes at once, and the others' ``k`` rounds later.
 
     Gradients of a round have the next ``k`` rounds to travel in. Then every device makes all pushes of that round in
-    the same order, so the parameters that all have in common stay the same on each, to the last bit. What its own
-    workers have pushed since then a device makes on top of them, anew every round; its workers pull the result right
-    after their own push. With ``k = 0`` nothing would be on top: that is `asynchronous`.
+    the same order, so the parameters that all have in common stay the same on each, to the last bit. Every round each
+    device makes its own workers' pushes since then on top of them; its workers pull the result right after their own
+    push. With ``k = 0`` nothing would be on top: that is `asynchronous`.
 
     The staleness of a push counts what comes before it in the common order and is not in its worker's snapshot. In
     random order its mean on ``D`` devices is ``W / D - 1`` within a device and ``(k + 1/2) (W - W / D)`` between them.
@@ -48,82 +69,143 @@ def overlapped(optimizer, num_workers, asynchrony, axis_name=None):
 
     Returns:
         An `UpdateRule`; its learner's ``params`` are those that all devices have in common.
+
+    Raises:
+        InputError: if the settings do not go together.
     """
     check_asynchrony(asynchrony, num_workers)
-    delay = asynchrony.device_delay
-    here = collectives.part("num_workers", num_workers, axis_name)
+    workers_here = collectives.part("num_workers", num_workers, axis_name)
+    setup = _Setup(optimizer, asynchrony.schedule, asynchrony.device_delay, num_workers, workers_here, axis_name)
 
-    def init(key, params):
+    def init(key: Key, params: Params) -> Learner:
         del key
-        vector = ravel_pytree(params)[0]
-        return Learner(
-            params=params,
-            opt_state=optimizer.init(vector),
-            rounds=jnp.int32(0),
-            waiting=jnp.zeros((delay, here, vector.size)),
-            orders=jnp.zeros((delay, num_workers), jnp.int32),
-            snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (here, *x.shape)), params),
-            pulled_version=jnp.zeros(num_workers, jnp.int32),
-            missed_here=jnp.zeros(num_workers, jnp.int32),
-            staleness=jnp.zeros(8 * (delay + 1) * num_workers, jnp.int32),
-        )
+        return _start(setup, params)
 
-    def push(shared, gradient):
-        params, opt_state = shared
-        step, opt_state = optimizer.update(gradient, opt_state, params)
-        return optax.apply_updates(params, step), opt_state
+    def actor(learner: Learner) -> Params:
+        return learner.snapshots
 
-    def push_on_top(shared, gradients, orders, rounds, snapshots):
-        """Make this device's pushes of the waiting rounds: what its workers pull after those of the last one."""
-        ranks = jax.vmap(jnp.argsort)(orders)[:, collectives.index(axis_name) * here + jnp.arange(here)]
-        own = jnp.argsort(ranks, axis=1)  # [k, W]: this device's workers by order of arrival
-        takes_place = rounds - delay + 1 + jnp.arange(delay) >= 0
+    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
+        return _update(setup, key, learner, objective, trajectories)
 
-        def one(loop, arrival):
-            shared, snapshots = loop
-            gradient, worker, active = arrival
-            shared = jax.tree.map(lambda new, old: jnp.where(active, new, old), push(shared, gradient), shared)
-            return (shared, snapshots.at[worker].set(shared[0])), None
+    def split_learner(learner: Learner) -> Learner:
+        return split.copied(learner)._replace(snapshots=split.along(0, learner.snapshots), waiting=1)
 
-        gradients = jnp.take_along_axis(gradients, own[..., None], axis=1)
-        arrivals = gradients.reshape(delay * here, -1), own.reshape(-1), jnp.repeat(takes_place, here)
-        return jax.lax.scan(one, (shared, snapshots), arrivals)[0][1]
+    return UpdateRule(init, actor, update, split_learner)
 
-    def update(key, learner, objective, trajectories):
-        # The oldest gradients depend on nothing that is computed in this round, so they may travel all the while.
-        arrived = collectives.gather(learner.waiting[0], axis_name)[learner.orders[0]]
-        gradients, metrics = jax.vmap(gradient_at, (None, 0, 0))(objective, learner.snapshots, trajectories)
-        ravel = jax.vmap(lambda tree: ravel_pytree(tree)[0])
-        params, unravel = ravel_pytree(learner.params)
-        shared = jax.lax.cond(
-            learner.rounds >= delay,
-            lambda shared: jax.lax.scan(lambda *x: (push(*x), None), shared, arrived)[0],
-            lambda shared: shared,
-            (params, learner.opt_state),
-        )
-        workers = ORDERS[asynchrony.schedule](key, num_workers)
-        waiting = jnp.concatenate([learner.waiting[1:], ravel(gradients)[None]])
-        orders = jnp.concatenate([learner.orders[1:], workers[None]])
-        snapshots = push_on_top(shared, waiting, orders, learner.rounds, ravel(learner.snapshots))
 
-        rank = jnp.argsort(workers)
-        staleness = learner.rounds * num_workers + jnp.arange(num_workers) - learner.pulled_version[workers]
-        missed_here, within, own_rank = count_within(learner.missed_here, workers, None, rank, here)
-        known = num_workers * jnp.maximum(learner.rounds - delay + 1, 0)
-        on_top = here * (jnp.minimum(delay, learner.rounds + 1) - 1) + own_rank[rank] + 1
-        bins = jnp.minimum(staleness, learner.staleness.size - 1)
-        learner = Learner(
-            params=unravel(shared[0]),
-            opt_state=shared[1],
-            rounds=learner.rounds + 1,
-            waiting=waiting,
-            orders=orders,
-            snapshots=jax.vmap(unravel)(snapshots),
-            pulled_version=known + on_top,
-            missed_here=missed_here,
-            staleness=learner.staleness.at[bins].add(1),
-        )
-        metrics = collectives.gather(metrics, axis_name)
-        return learner, metrics | {"staleness": staleness, "staleness_within": within}
+def _start(setup: _Setup, params: Params) -> Learner:
+    delay, num_workers, here = setup.delay, setup.num_workers, setup.workers_here
+    vector = ravel(params)
+    return Learner(
+        params=params,
+        opt_state=setup.optimizer.init(vector),
+        rounds=jnp.int32(0),
+        waiting=jnp.zeros((delay, here, vector.size)),
+        orders=jnp.zeros((delay, num_workers), jnp.int32),
+        snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (here, *x.shape)), params),
+        pulled_version=jnp.zeros(num_workers, jnp.int32),
+        missed_here=jnp.zeros(num_workers, jnp.int32),
+        staleness=jnp.zeros(8 * (delay + 1) * num_workers, jnp.int32),
+    )
 
-    return UpdateRule(init, lambda learner: learner.snapshots, update)
+
+def _update(
+    setup: _Setup, key: Key, learner: Learner, objective: Objective, trajectories: Trajectory
+) -> tuple[Learner, Scalars]:
+    # The oldest gradients depend on nothing that is computed in this round, so they may travel all the while.
+    arrived = collectives.gather(learner.waiting[0], setup.axis_name)[learner.orders[0]]
+
+    def gradient(params: Params, trajectories: Trajectory) -> tuple[jax.Array, Scalars]:
+        found, metrics = gradient_at(objective, params, trajectories)
+        return ravel(found), metrics
+
+    gradients, metrics = jax.vmap(gradient)(learner.snapshots, trajectories)
+    params, unravel = ravel_pytree(learner.params)
+    shared = _push_arrived(setup, learner.rounds, _Shared(params, learner.opt_state), arrived)
+    workers = ORDERS[setup.schedule](key, setup.num_workers)
+    waiting = jnp.concatenate([learner.waiting[1:], gradients[None]])
+    orders = jnp.concatenate([learner.orders[1:], workers[None]])
+    snapshots = _push_on_top(setup, learner.rounds, shared, waiting, orders, jax.vmap(ravel)(learner.snapshots))
+    learner, counted = _count(setup, learner, workers)
+    learner = learner._replace(
+        params=unravel(shared.params),
+        opt_state=shared.opt_state,
+        rounds=learner.rounds + 1,
+        waiting=waiting,
+        orders=orders,
+        snapshots=jax.vmap(unravel)(snapshots),
+    )
+    return learner, collectives.gather(metrics, setup.axis_name) | counted
+
+
+def _push(setup: _Setup, shared: _Shared, gradient: jax.Array) -> _Shared:
+    step, opt_state = setup.optimizer.update(gradient, shared.opt_state, shared.params)
+    return _Shared(optax.apply_updates(shared.params, step), opt_state)
+
+
+def _push_arrived(setup: _Setup, rounds: jax.Array, shared: _Shared, gradients: jax.Array) -> _Shared:
+    """Make all devices' pushes of the oldest round, ``gradients [W, P]`` in order of arrival, once there is one."""
+
+    def push_all(shared: _Shared) -> _Shared:
+        return jax.lax.scan(lambda shared, one: (_push(setup, shared, one), None), shared, gradients)[0]
+
+    return jax.lax.cond(rounds >= setup.delay, push_all, lambda shared: shared, shared)
+
+
+def _push_on_top(
+    setup: _Setup,
+    rounds: jax.Array,
+    shared: _Shared,
+    waiting: jax.Array,
+    orders: jax.Array,
+    snapshots: jax.Array,
+) -> jax.Array:
+    """Make this device's pushes of the waiting rounds on top of what all devices have in common.
+
+    Returns:
+        What its workers pull after those of the last round, float32 ``[W, P]``.
+    """
+    delay, here = setup.delay, setup.workers_here
+    own_workers = collectives.index(setup.axis_name) * here + jnp.arange(here)
+    ranks = jax.vmap(jnp.argsort)(orders)[:, own_workers]
+    own = jnp.argsort(ranks, axis=1)  # [k, W]: this device's workers by order of arrival
+    takes_place = rounds - delay + 1 + jnp.arange(delay) >= 0
+
+    def push_and_pull(
+        loop: tuple[_Shared, jax.Array], arrival: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[tuple[_Shared, jax.Array], None]:
+        shared, snapshots = loop
+        gradient, worker, active = arrival
+        after = _push(setup, shared, gradient)
+        shared = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, shared)
+        return (shared, snapshots.at[worker].set(shared.params)), None
+
+    gradients = jnp.take_along_axis(waiting, own[..., None], axis=1)
+    arrivals = gradients.reshape(delay * here, -1), own.reshape(-1), jnp.repeat(takes_place, here)
+    (_, snapshots), _ = jax.lax.scan(push_and_pull, (shared, snapshots), arrivals)
+    return snapshots
+
+
+def _count(setup: _Setup, learner: Learner, workers: jax.Array) -> tuple[Learner, Scalars]:
+    """Count the staleness of this round's pushes, and the pushes in what their workers pull.
+
+    Args:
+        setup: the settings.
+        learner: the `Learner` before this round.
+        workers: int32 ``[W]``, by order of arrival.
+
+    Returns:
+        The `Learner` with its counts after this round, and vectors ``[W]`` to report.
+    """
+    num_workers, rounds = setup.num_workers, learner.rounds
+    rank = jnp.argsort(workers)
+    staleness = rounds * num_workers + jnp.arange(num_workers) - learner.pulled_version[workers]
+    missed_here, within, own_rank = count_within(learner.missed_here, workers, None, rank, setup.workers_here)
+    known = num_workers * jnp.maximum(rounds - setup.delay + 1, 0)
+    on_top = setup.workers_here * (jnp.minimum(setup.delay, rounds + 1) - 1) + own_rank[rank] + 1
+    learner = learner._replace(
+        pulled_version=known + on_top,
+        missed_here=missed_here,
+        staleness=add_to_histogram(learner.staleness, staleness),
+    )
+    return learner, {"staleness": staleness, "staleness_within": within}

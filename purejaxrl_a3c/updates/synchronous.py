@@ -1,11 +1,12 @@
-"""Lockstep: everybody acts with the current parameters, and one update follows."""
+"""Lockstep: all environments act with the current parameters, and one update follows."""
 
 from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from purejaxrl_a3c.types import Params, UpdateRule
+from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
+from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import gradient_at
 
 
@@ -16,7 +17,7 @@ class Learner(NamedTuple):
     opt_state: Any
 
 
-def synchronous(optimizer, axis_name=None):
+def synchronous(optimizer: optax.GradientTransformation, axis_name: AxisName = None) -> UpdateRule:
     """A2C's rule: the gradient of the whole batch, which is the mean of the workers' gradients, applied once.
 
     Args:
@@ -27,19 +28,19 @@ def synchronous(optimizer, axis_name=None):
         An `UpdateRule` with one worker.
     """
 
-    def init(key, params):
+    def init(key: Key, params: Params) -> Learner:
         del key
         return Learner(params, optimizer.init(params))
 
-    def actor(learner):
+    def actor(learner: Learner) -> Params:
         return jax.tree.map(lambda x: x[None], learner.params)
 
-    def update(key, learner, objective, trajectories, turn=None):
-        del key, turn
+    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
+        del key
         params, opt_state = learner
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         gradient, metrics = gradient_at(objective, params, environments, axis_name)
         step, opt_state = optimizer.update(gradient, opt_state, params)
         return Learner(optax.apply_updates(params, step), opt_state), jax.tree.map(lambda x: x[None], metrics)
 
-    return UpdateRule(init, actor, update)
+    return UpdateRule(init, actor, update, split.copied)

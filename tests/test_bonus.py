@@ -222,6 +222,19 @@ def test_everything_stays_float32_where_jax_has_float64(network, env, blocks):
     assert all(x.dtype.itemsize <= 4 for x in jax.tree.leaves((state, paid, loss)))
 
 
+def test_the_bonus_makes_no_nan_on_its_way(env, network, params, blocks):
+    """Operation by operation, so that a NaN that a mask hides is found too."""
+    bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
+    row = jax.tree.map(lambda x: x[0, 0], blocks[1])
+    with jax.debug_nans(True):
+        state = bonus.init(KEY, (W, B))
+        for rows in (*blocks, jax.tree.map(lambda x: 0 * x, blocks[0])):
+            state, paid = bonus.update(KEY, state, rows)
+        row = row._replace(bonus=paid.bonus[0, 0])
+        two_streams(network).bootstrap(params, row)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((state.observations, state.returns, state.filter)))
+
+
 def test_devices_share_out_the_sums_of_their_own_environments(env):
     bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
     state = jax.eval_shape(lambda key: bonus.init(key, (W, B)), KEY)

@@ -412,3 +412,31 @@ def test_everything_stays_float32_where_jax_has_float64(network, params, x64, na
     found = jax.eval_shape(run, params, rows)
     dtypes = {jax.tree_util.keystr(path): x.dtype for path, x in jax.tree_util.tree_leaves_with_path(found)}
     assert not {path: dtype for path, dtype in dtypes.items() if dtype.itemsize > 4}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_no_objective_makes_a_nan_on_its_way(network, params, name):
+    """Operation by operation, so that a NaN that a mask hides is found too."""
+    rows = trajectories(ENDS["many"])
+    # One action that the policy now prefers by more than a float32 can say, and one that it would never choose again.
+    rows = rows._replace(log_prob=rows.log_prob.at[0, 0].set(-100.0).at[0, 1].set(100.0))
+    objective, more = every_objective(network)[name]
+    with jax.debug_nans(True):
+        batch = objective.prepare(params, rows)
+        (loss, _), gradient = jax.value_and_grad(objective.loss, has_aux=True)(params, batch, *more)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((loss, gradient)))
+
+
+@pytest.mark.parametrize("name", ["ppo_clip", "ppo_kl"])
+def test_equal_advantages_are_normalized_to_0(network, params, name):
+    rows = trajectories(ENDS["none"])
+    with jax.debug_nans(True):
+        normalized, more = every_objective(network)[name]
+        batch = normalized.prepare(params, rows)
+        for items in (
+            jax.tree.map(lambda x: x[:1], batch),
+            batch._replace(targets=batch.targets._replace(advantage=0 * batch.value + 3.0)),
+        ):
+            (_, terms), gradient = jax.value_and_grad(normalized.loss, has_aux=True)(params, items, *more)
+            assert terms["policy_loss"] == 0
+            assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(gradient))

@@ -74,6 +74,18 @@ def test_vtrace_with_weight_one_is_gae_and_with_weight_zero_is_the_value():
     np.testing.assert_array_equal(never.advantage, jnp.zeros(12))
 
 
+def test_importance_weights_do_not_overflow():
+    """With unbounded clips: infinity times the mask of an ended episode would be NaN."""
+    arrays = as_jax(reference.block(0, 12))
+    assert arrays["last"].any()
+    for gae_lambda in (0.0, 1.0):
+        clips = {"gae_lambda": gae_lambda, "clip_rho": jnp.inf, "clip_c": 1.0 if gae_lambda else jnp.inf}
+        with jax.debug_nans(True):
+            targets = returns.vtrace(**arrays, log_rho=jnp.full(12, 1000.0), **clips)
+        assert jnp.isfinite(targets.value).all()
+        assert jnp.isfinite(targets.advantage).all()
+
+
 def test_an_ended_episode_hides_the_rewards_that_follow():
     arrays = as_jax(reference.block(0, 12, ends=0.0))
     arrays["last"] = arrays["last"].at[5].set(1.0)

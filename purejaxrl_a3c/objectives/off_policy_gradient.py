@@ -56,7 +56,7 @@ def off_policy_gradient(
 
     def one_step(log_rho: jax.Array, **block: jax.Array) -> Targets:
         targets = uncorrected(log_rho, **block)
-        return targets._replace(advantage=jnp.minimum(clip_rho, jnp.exp(log_rho)) * targets.advantage)
+        return targets._replace(advantage=jnp.minimum(clip_rho, returns.importance_weight(log_rho)) * targets.advantage)
 
     def unbounded(log_prob: jax.Array) -> jax.Array:
         return log_prob

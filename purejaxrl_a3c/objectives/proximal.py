@@ -134,7 +134,12 @@ def ppo_kl(
 
 
 def normalized(advantage: jax.Array, axis_name: AxisName = None) -> jax.Array:
-    """Advantages shifted and scaled to mean 0 and standard deviation 1 over a minibatch, of all devices together."""
+    """Advantages shifted and scaled to mean 0 and standard deviation 1 over a minibatch, of all devices together.
+
+    Equal advantages, and so the only one of a minibatch of a single step, become 0, from which the policy learns
+    nothing: a minibatch needs at least two steps. Equal up to rounding is not enough: what is left of their differences
+    is scaled up like any other.
+    """
     difference = advantage - collectives.mean(advantage.mean(), axis_name)
     deviation = jnp.sqrt(collectives.mean(jnp.square(difference).mean(), axis_name))
     return difference / (deviation + 1e-8)
@@ -159,7 +164,7 @@ def _ppo(
 
     def loss(params: Params, batch: MinibatchItems, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
         _, outputs = network.unroll(params, batch.carry, batch.obs, batch.first)
-        ratio = jnp.exp(outputs.policy.log_prob(batch.action) - batch.log_prob)
+        ratio = returns.importance_weight(outputs.policy.log_prob(batch.action) - batch.log_prob)
         kl = batch.policy.kl(outputs.policy)
         advantage = batch.targets.advantage
         if normalize_advantages:

@@ -20,6 +20,17 @@ import jax.numpy as jnp
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.types import Targets
 
+_LARGEST_LOG_RATIO = 20.0  # e^20 is 5e8, and its square is far below float32's largest number
+
+
+def importance_weight(log_ratio: jax.Array) -> jax.Array:
+    """The ratio of two probabilities from its logarithm, float32 ``[...]``, at most e^20.
+
+    Without a bound the ratio overflows where the policy has moved far, as densities of several continuous actions can,
+    and infinity times an advantage of 0 is NaN. A ratio above the bound has no gradient.
+    """
+    return jnp.exp(jnp.minimum(log_ratio, _LARGEST_LOG_RATIO))
+
 
 def vtrace(
     value: jax.Array,
@@ -58,7 +69,7 @@ def vtrace(
     Returns:
         ``Targets(value [T], advantage [T])``; no gradient flows through them.
     """
-    weight = jnp.exp(log_rho)
+    weight = importance_weight(log_rho)
     rho = jnp.minimum(clip_rho, weight)
     going_on = 1.0 - jnp.asarray(last, jnp.float32)
     trace = discount * going_on * gae_lambda * jnp.minimum(clip_c, weight)

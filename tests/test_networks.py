@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import typing
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -173,5 +174,6 @@ def test_bounded_actions_are_squashed_if_asked_to():
 
 
 def test_an_action_space_of_another_class_is_refused():
+    unknown: Any = 3
     with pytest.raises(InputError, match="action_space"):
-        make(env_of()._replace(action_space=3))
+        make(env_of()._replace(action_space=unknown))

@@ -190,6 +190,73 @@ def test_a_module_of_ones_own_is_trained_and_evaluated():
     assert (gradient(random_params(network))["value_body"]["torso"]["params"]["weights"] != 0).all()
 
 
+class Broken(nn.Module):
+    """Modules that cannot be a torso, by the name of what is wrong with them."""
+
+    fault: str
+
+    @nn.compact
+    def __call__(self, x):
+        features = nn.Dense(3)(x)
+        return {
+            "scalar": lambda: features.sum(-1),
+            "matrix": lambda: jnp.stack([features, features], -1),
+            "flattened": lambda: features.reshape(-1),
+            "integers": lambda: features.astype(jnp.int32),
+            "tuple": lambda: (features, features),
+            "batch statistics": lambda: nn.BatchNorm(use_running_average=False)(features),
+            "dropout": lambda: nn.Dropout(0.5, deterministic=False)(features),
+            "fails": lambda: features @ jnp.ones((4, 4)),
+        }[self.fault]()
+
+
+FAULTS = {
+    "scalar": r"float32\[\]",
+    "matrix": r"float32\[3, 2\]",
+    "flattened": r"shape \(7, 4\) .*float32\[21\]",
+    "integers": r"int32\[3\]",
+    "tuple": r"float32\[3\].*float32\[3\]",
+    "batch statistics": "variables batch_stats",
+    "dropout": "random numbers",
+    "fails": "TypeError",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_module_that_cannot_be_a_torso_is_refused(fault):
+    with pytest.raises(InputError, match=f"torso: .*Broken.* because .*{FAULTS[fault]}"):
+        networks.make(replace(SMALL, torso=Broken(fault)), env_of((4,)))
+
+
+def test_a_module_that_cannot_be_a_torso_is_refused_before_anything_is_compiled():
+    with pytest.raises(InputError, match=r"torso: .*Broken"):
+        make_train(replace(a2c.Config(), torso=Broken("dropout")))
+
+
+def test_a_module_without_parameters_is_a_torso():
+    network = networks.make(replace(SMALL, torso=nn.Sequential([jnp.square])), env_of((4,)))
+    _, outputs = network.step(network.init(jax.random.key(0)), (), jnp.ones(4), jnp.bool_(True))
+    assert outputs.value.shape == ()
+
+
+def test_a_module_with_dropout_that_is_switched_off_is_a_torso():
+    torso = nn.Sequential([nn.Dense(3), nn.Dropout(0.5, deterministic=True)])
+    network = networks.make(replace(SMALL, torso=torso), env_of((4,)))
+    _, outputs = network.step(network.init(jax.random.key(0)), (), jnp.ones(4), jnp.bool_(True))
+    assert outputs.value.shape == ()
+
+
+def test_a_class_of_modules_is_refused_with_the_advice_to_make_an_instance():
+    with pytest.raises(InputError, match=r"torso: .*Square\(\.\.\.\)"):
+        networks.make(replace(SMALL, torso=Square), env_of((4,)))
+
+
+@pytest.mark.parametrize("torso", ["resnet", 3, None])
+def test_the_error_for_an_unknown_torso_names_the_torsos_and_flax_modules(torso):
+    with pytest.raises(InputError, match=r"torso: .*mlp, minatar, nature, impala.*flax module"):
+        networks.make(replace(SMALL, torso=torso), env_of((4,)))
+
+
 @pytest.mark.parametrize("torso", TORSOS)
 def test_an_image_torso_for_vectors_is_refused(torso):
     with pytest.raises(InputError, match=rf"torso: '{torso}'.*shape \(4,\)"):

@@ -8,6 +8,7 @@ from purejaxrl_a3c.config import check
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import Config
 from purejaxrl_a3c.networks.cores import CORES
+from purejaxrl_a3c.networks.custom import check_is_instance, check_module
 from purejaxrl_a3c.networks.heads import action_noise, make_heads
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
@@ -28,8 +29,9 @@ def make(config: Config, env: Env, weights_per_worker: bool = False, num_values:
         function, or with a single part if they share torso and core.
 
     Raises:
-        InputError: if a setting is not accepted, or does not fit the observations.
+        InputError: if a setting is not accepted, or does not fit the observations or actions.
     """
+    check_is_instance(config.torso)
     check(config)
     torso = make_torso(config, env.observation_shape, weights_per_worker)
     body = make_body(torso, CORES[config.core](config.num_cells), env.observation_shape)
@@ -65,9 +67,10 @@ def make_torso(config: Config, observation_shape: tuple[int, ...], weights_per_w
         weights_per_worker: as in `make`.
 
     Raises:
-        InputError: if the torso does not fit the observations.
+        InputError: if the torso does not fit the observations, or is a flax module that cannot be a torso.
     """
     if isinstance(config.torso, nn.Module):
+        check_module(config.torso, observation_shape)
         return config.torso
     layers = config.hidden_sizes, config.activation, config.layer_norm
     if config.torso == "mlp":

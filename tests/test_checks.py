@@ -77,7 +77,7 @@ ASYNCHRONY: list[tuple[str, Any, str]] = [
     ("reads", None, "one of newest, lagged, torn_leaves, torn_elements"),
     ("service", "gamma", "a clock.Service"),
     ("max_lead", -1, "an int >= 0"),
-    ("max_lead", 2.0, "an int >= 0"),
+    ("max_lead", 2.5, "an int >= 0"),
     ("max_lead", 2, "None unless schedule is clock"),
     ("lag", -1.0, ">= 0"),
     ("lag", 1.0, "0 unless reads is lagged"),

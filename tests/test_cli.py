@@ -57,7 +57,7 @@ def read_metrics(folder):
 def test_without_arguments_a3c_runs_on_cartpole():
     name, config, options = parse(["train"])
     assert (name, config, options) == ("a3c", a3c.Config(), Options())
-    assert config.env_id == "CartPole-v1"
+    assert config.env.env_id == "CartPole-v1"
 
 
 def settings(command):

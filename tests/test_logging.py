@@ -1,6 +1,6 @@
 import numpy as np
 
-from purejaxrl_a3c.run.logging import binned_mean
+from purejaxrl_a3c.run.plots import binned_mean
 
 
 def test_means_over_equal_stretches_of_the_run():

@@ -16,12 +16,10 @@ T = TypeVar("T")
 def to_json(config: Any) -> dict[str, Any]:
     """All settings of ``config`` by name, as JSON can hold them.
 
-    A part of another class than the default's, such as another optimizer, adds its class's title under its name. What
-    JSON cannot hold, such as a flax module, becomes its type's name in angle brackets, which `from_json` refuses.
+    A part that may be of several classes, such as the optimizer, adds the title of its class under its name. What JSON
+    cannot hold, such as a flax module, becomes its type's name in angle brackets, which `from_json` refuses.
     """
-    defaults = parts(type(config)())
-    found = {name: title(part) for name, part in parts(config).items()}
-    classes = {name: kind for name, kind in found.items() if name not in defaults or kind != title(defaults[name])}
+    classes = {name: title(part) for name, part in parts(config).items() if len(_classes(config, name)) > 1}
     return classes | {name: _to_plain(value) for name, value in flat(config).items()}
 
 
@@ -43,9 +41,14 @@ def from_json(kind: type[T], values: Any) -> T:
     return replace(config, **settings)
 
 
-def _class_of(config: Any, part: str, name: str) -> Any:
+def _classes(config: Any, part: str) -> dict[str, Any]:
+    """The classes that a part of ``config`` may be of, by title."""
     holder = next(one for one in (config, *parts(config).values()) if part in field_types(type(one)))
-    classes = {title(one): one for one in options(field_types(type(holder))[part]) if is_config_type(one)}
+    return {title(one): one for one in options(field_types(type(holder))[part]) if is_config_type(one)}
+
+
+def _class_of(config: Any, part: str, name: str) -> Any:
+    classes = _classes(config, part)
     if name not in classes:
         reject(part, name, f"one of {', '.join(classes)}")
     return classes[name]

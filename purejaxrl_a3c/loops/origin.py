@@ -8,7 +8,8 @@ import jax
 from purejaxrl_a3c import envs, networks
 from purejaxrl_a3c.config import field_types, is_float
 
-_SHOWN = ("observe", "flatten", "frame_stack", "normalize_observations")  # wrappers that change observations
+# Wrappers that change observations or keep statistics, which an evaluation reads from the state.
+_WRAPPERS = ("observe", "flatten", "frame_stack", "normalize_observations", "scale_rewards")
 
 
 @jax.tree_util.register_static
@@ -27,5 +28,5 @@ class Origin:
 def origin(env: envs.Config, network: networks.Config) -> Origin:
     """The `Origin` of states with these settings. Floats, which may be traced, are not part of it."""
     static = [name for name, annotation in field_types(type(network)).items() if not is_float(annotation)]
-    settings = {"env_id": env.env_id} | {name: getattr(env.wrappers, name) for name in _SHOWN}
+    settings = {"env_id": env.env_id} | {name: getattr(env.wrappers, name) for name in _WRAPPERS}
     return Origin(tuple((settings | {name: getattr(network, name) for name in static}).items()))

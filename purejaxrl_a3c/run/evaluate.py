@@ -116,22 +116,13 @@ def check_state(algorithm: Algorithm, state: Any) -> None:
         reject("state", type(state).__name__, "a Result of this config, or its state")
     for name, (here, there) in expected.origin.differences(state.origin).items():
         reject(name, here, f"{there!r}, with which the state was trained")
-    for part in ("learner.params", "actor_state.env"):
-        _check_shapes(part, _part(expected, part), _part(state, part))
-
-
-def _part(state: Any, path: str) -> Any:
-    return functools.reduce(getattr, path.split("."), state)
-
-
-def _check_shapes(part: str, expected: Any, found: Any) -> None:
-    wanted, given = (jax.tree_util.tree_leaves_with_path(tree) for tree in (expected, found))
+    wanted, given = (jax.tree_util.tree_leaves_with_path(one.learner.params) for one in (expected, state))
     if [path for path, _ in wanted] != [path for path, _ in given]:
-        reject("state", part, "as this config makes it; it has other arrays")
+        reject("state", "learner.params", "as this config makes them; there are other arrays")
     shapes = [(x.shape, np.shape(y)) for (_, x), (_, y) in zip(wanted, given, strict=True)]
     if shapes and all(len(y) == len(x) + 1 and y[1:] == x for x, y in shapes):
         reject("state", f"a batch of {shapes[0][1][0]} states", "a single one; to evaluate several, vmap over them")
     for (path, _), (want, have) in zip(wanted, shapes, strict=True):
         if want != have:
-            name = part + jax.tree_util.keystr(path)
+            name = "learner.params" + jax.tree_util.keystr(path)
             reject("state", f"{name} of shape {have}", f"of shape {want}, as this config makes it")

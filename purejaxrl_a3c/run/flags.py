@@ -43,7 +43,7 @@ def flags_of(name: str, config: Any) -> Any:
     """
     flags = [*_flags_of_config(config), *_flags_of_options()]
     groups = {title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")}
-    fields = [(title, Annotated[_group(title, some), tyro.conf.arg(name="")]) for title, some in groups.items() if some]
+    fields = [(title, _group(title, some)) for title, some in groups.items() if some]
     made = dataclasses.make_dataclass(name.replace("-", "_"), fields, frozen=True)
     module = inspect.getmodule(type(config))
     made.__doc__ = (inspect.getdoc(module) or "").partition("\n")[0]

@@ -77,6 +77,28 @@ def test_moments_are_those_of_everything_seen_and_normalizing_clips():
     assert abs(moments.normalize(found, rows)).max() == 5
 
 
+def test_moments_leave_out_samples_that_are_not_finite():
+    samples = np.random.default_rng(0).normal(3.0, 2.0, size=(20, 2)).astype(np.float32)
+    spoilt = samples.copy()
+    spoilt[[3, 5, 9], [0, 1, 0]] = np.nan, np.inf, 1e30
+    kept = np.delete(samples, [3, 5, 9], axis=0)
+    start = moments.update_moments(moments.start_moments((2,)), samples)
+    found, expected = (moments.update_moments(start, rows) for rows in (spoilt, kept))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+    none = moments.update_moments(start, np.full((4, 2), np.nan, np.float32))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), none, start)
+
+
+def test_an_observation_that_is_not_finite_does_not_spoil_the_bonus(env, blocks):
+    bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
+    state = bonus.observe(bonus.init(KEY, (W, B)), blocks[0])
+    values = jnp.array([jnp.nan, jnp.inf, -jnp.inf])
+    spoilt = blocks[0]._replace(final_obs=blocks[0].final_obs.at[0, 0, 3].set(values))
+    after, paid = jax.jit(bonus.update)(KEY, state, spoilt)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after, paid.bonus)))
+    assert after.observations.weight == state.observations.weight + W * B * T - 1
+
+
 def test_bonuses_are_divided_by_the_deviation_of_their_discounted_sums(env, blocks):
     """Which goes on from block to block and does not know of episodes."""
     bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)

@@ -19,23 +19,28 @@ def update_moments(
 ) -> statistics.Statistics:
     """Running moments after some more samples.
 
+    Samples that are not `statistics.is_usable` are left out, because they would spoil the moments for the whole run.
+
     Args:
         moments: of all samples until now.
         samples: ``[N, ...]``, on this device.
         axis_name: name of the axis of devices, or None. The samples of all devices count.
     """
-    mean = samples.mean(0)
-    noted = moments._replace(
-        new_weight=jnp.float32(samples.shape[0]), new_mean=mean, new_squares=jnp.square(samples - mean[None]).sum(0)
-    )
-    merged = statistics.merge(jax.tree.map(lambda x: x[None, None], noted), axis_name)
+    usable = jax.vmap(statistics.is_usable)(samples)
+    mask = usable.reshape(-1, *(1,) * (samples.ndim - 1))
+    kept = jnp.where(mask, samples, 0.0)
+    weight = usable.sum(dtype=jnp.float32)
+    mean = kept.sum(0) / jnp.maximum(weight, 1.0)
+    squares = jnp.where(mask, jnp.square(kept - mean[None]), 0.0).sum(0)
+    added = moments._replace(new_weight=weight, new_mean=mean, new_squares=squares)
+    merged = statistics.merge(jax.tree.map(lambda x: x[None, None], added), axis_name)
     return jax.tree.map(lambda x: x[0, 0].astype(jnp.float32), merged)
 
 
 def normalize(moments: statistics.Statistics, obs: jax.Array) -> jax.Array:
-    """Observations ``[N, ...]`` with mean 0 and standard deviation 1, clipped to [-5, 5]."""
-    deviation = statistics.standard_deviation(moments)
-    return jnp.clip((obs - moments.mean[None]) / deviation[None], -_LARGEST, _LARGEST)
+    """Observations ``[N, ...]`` with mean 0 and standard deviation 1, clipped to [-5, 5]; NaN becomes the mean."""
+    normalized = (obs - moments.mean[None]) / statistics.standard_deviation(moments)[None]
+    return jnp.where(jnp.isnan(obs), 0.0, jnp.clip(normalized, -_LARGEST, _LARGEST))
 
 
 def discounted_sums(before: jax.Array, bonus: jax.Array, gamma: float | jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -183,7 +183,8 @@ def update(parts: Parts, key: Key, state: RNDState, trajectories: Trajectory) ->
     """The state after learning from ``trajectories [W, B, T]``, and the trajectories with their bonus."""
     rows = successors(parts, trajectories)
     error = errors(parts, state.predictor, state.target, normalize(state.observations, rows))
-    error = error.reshape(trajectories.reward.shape)
+    # A sum with infinity in it would stay infinite for the whole run.
+    error = jnp.where(jnp.isfinite(error), error, 0.0).reshape(trajectories.reward.shape)
     filtered, discounted = discounted_sums(state.filter, error, parts.settings.intrinsic_gamma)
     returns = update_moments(state.returns, discounted.ravel(), parts.axis_name)
     # No mean is subtracted: a bonus is never a punishment.

@@ -4,16 +4,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from purejaxrl_a3c import updates
+from purejaxrl_a3c.types import ClockedRule, Objective
 from purejaxrl_a3c.updates import CORRECTIONS, Asynchrony, Service, optimizers
 
 W = 4
 KEY = jax.random.key(0)
 PARAMS = {"matrix": jnp.arange(6.0).reshape(3, 2), "bias": jnp.ones(3)}
 CLOCK = Asynchrony("clock", Service("gamma", 0.6, slowness=(1.0, 1.0, 1.0, 2.0)), max_lead=2, reads="torn_elements")
+
+
+def mean_distance(params, rows, *adapted):
+    distance = jnp.mean((rows - params["matrix"].sum(1)[None]) ** 2) + jnp.mean(rows @ params["bias"])
+    return distance, {"distance": distance, "kl": 0.0 * distance}
+
+
+OBJECTIVE = Objective(lambda params, rows: rows, mean_distance)
 
 
 def asynchronous(asynchrony, **options):
@@ -49,6 +59,20 @@ def make(name, axis_name=None):
     return RULES[name](optimizer, axis_name)
 
 
+def rows(seed):
+    """What the workers have collected, float32 ``[W, 2, 3]``."""
+    return jax.random.normal(jax.random.key(seed), (W, 2, 3), jnp.float32)
+
+
+def advance(rule, key, learner, rows):
+    """One update, or one batch of pushes, with the ``rows`` of the workers that take part."""
+    if isinstance(rule, ClockedRule):
+        learner, batch = rule.next_batch(key, learner, jnp.int32(W))
+        return rule.update(key, learner, OBJECTIVE, rows[batch.workers], batch)
+    workers = jax.tree.leaves(rule.actor(learner))[0].shape[0]
+    return rule.update(key, learner, OBJECTIVE, rows.reshape(workers, -1, 3))
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_split_says_along_which_axis_devices_share_each_array(name):
     """Compared with the shapes of the parts that one and two devices have."""
@@ -71,3 +95,39 @@ def test_split_says_along_which_axis_devices_share_each_array(name):
         assert list(half.shape[1:]) == expected
 
     jax.tree.map(check, found[0], whole, half)
+
+
+@pytest.fixture
+def x64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def types(tree):
+    return jax.tree.map(lambda x: x.dtype, tree)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", RULES)
+def test_no_rule_makes_64_bit_numbers_where_jax_would(name):
+    rule = make(name)
+    before = jax.eval_shape(rule.init, KEY, PARAMS)
+    after, reported = jax.eval_shape(lambda key, learner: advance(rule, key, learner, rows(1)), KEY, before)
+    assert types(after) == types(before)
+    assert {str(x.dtype) for x in jax.tree.leaves((after, reported))} == {"float32", "int32"}
+
+
+@pytest.mark.parametrize("name", ["clock", "torn_leaves"])
+def test_the_run_in_64_bit_mode_is_the_run_in_32_bit_mode(name, request):
+    def learn():
+        rule = make(name)
+        step = jax.jit(lambda i, learner: advance(rule, jax.random.fold_in(KEY, i), learner, rows(1))[0])
+        learner = rule.init(KEY, PARAMS)
+        for i in range(3):
+            learner = step(i, learner)
+        return learner
+
+    expected = learn()
+    request.getfixturevalue("x64")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), learn(), expected)

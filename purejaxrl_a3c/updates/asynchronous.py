@@ -91,7 +91,7 @@ def _once_a_round(setup: Setup) -> UpdateRule:
     def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
         workers = ORDERS[setup.asynchrony.schedule](key, setup.num_workers)
         # Rows are workers, and each worker pulls after its own push.
-        arrivals = Arrivals(workers, None, row=workers, pull_after=jnp.argsort(workers))
+        arrivals = Arrivals(workers, None, row=workers, pull_after=jnp.argsort(workers).astype(jnp.int32))
         learner, metrics, reported = pushes.push_all(
             setup, key, learner, objective, actor(learner), trajectories, arrivals
         )

@@ -44,8 +44,8 @@ class Asynchrony:
 
 
 ORDERS: dict[Schedule, Callable[[Key, int], jax.Array]] = {
-    "random": lambda key, num_workers: jax.random.permutation(key, num_workers),
-    "round_robin": lambda key, num_workers: jnp.arange(num_workers),
+    "random": lambda key, num_workers: jax.random.permutation(key, jnp.arange(num_workers, dtype=jnp.int32)),
+    "round_robin": lambda key, num_workers: jnp.arange(num_workers, dtype=jnp.int32),
 }
 """Orders of arrival in which every worker pushes once a round, by name: (key, W) -> workers, int32 ``[W]``."""
 

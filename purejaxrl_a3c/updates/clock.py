@@ -43,23 +43,23 @@ class Law(Protocol):
 def constant(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
     """Every task takes as long as any other."""
     del key, cv
-    return jnp.ones(shape)
+    return jnp.ones(shape, jnp.float32)
 
 
 def exponential(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
     """The law without memory; its coefficient of variation is 1."""
     del cv
-    return jax.random.exponential(key, shape)
+    return jax.random.exponential(key, shape, jnp.float32)
 
 
 def gamma(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
     """The sum of many small exponential times."""
-    return jax.random.gamma(key, cv**-2, shape) * cv**2
+    return jax.random.gamma(key, cv**-2, shape, jnp.float32) * cv**2
 
 
 def lognormal(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
     """The product of many small factors."""
-    return jnp.exp(jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape) - 0.5 * jnp.log1p(cv**2))
+    return jnp.exp(jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape, jnp.float32) - 0.5 * jnp.log1p(cv**2))
 
 
 LAWS: dict[ServiceLaw, Law] = {
@@ -74,7 +74,7 @@ LAWS: dict[ServiceLaw, Law] = {
 def service_times(key: Key, service: Service, shape: tuple[int, ...]) -> jax.Array:
     """Service times, float32 ``shape``, whose last axis is the workers."""
     times = LAWS[service.service_law](key, shape, service.service_cv)
-    return times * jnp.broadcast_to(jnp.asarray(service.slowness), shape) if service.slowness else times
+    return times * jnp.broadcast_to(jnp.asarray(service.slowness, jnp.float32), shape) if service.slowness else times
 
 
 class Clock(NamedTuple):
@@ -132,18 +132,18 @@ def next_batch(
         The `Clock` after these pushes, and the `PushBatch` of a single device, with at least one push unless
         ``remaining`` is 0.
     """
-    ids = jnp.arange(clock.remaining.shape[0])
-    pushers = jnp.argsort(clock.remaining, stable=True)
+    ids = jnp.arange(clock.remaining.shape[0], dtype=jnp.int32)
+    pushers = jnp.argsort(clock.remaining, stable=True).astype(jnp.int32)
     times = clock.remaining[pushers]
-    rank = jnp.zeros_like(ids, jnp.int32).at[pushers].set(ids)
+    rank = jnp.zeros_like(ids).at[pushers].set(ids)
     running = jnp.isfinite(clock.remaining)
     starts, start_at = _next_starts(clock, rank, running, max_lead)
     ends = times[start_at] + clock.service
     first_end = jnp.where(starts[None] & (start_at[None] == ids[:, None]), ends[None], jnp.inf).min(1)
     # A push belongs to the batch if it comes before the end of every task that one before it let start.
-    before = jnp.concatenate([jnp.full(1, jnp.inf), jax.lax.cummin(first_end)[:-1]])
+    before = jnp.concatenate([jnp.full(1, jnp.inf, jnp.float32), jax.lax.cummin(first_end)[:-1]])
     pushed = jnp.cumprod((times < before) & (ids < jnp.minimum(max_pushes, remaining))).astype(bool)
-    count = pushed.sum()
+    count = pushed.sum(dtype=jnp.int32)
 
     pull_after = jnp.where(starts & (start_at < count), start_at, -1)
     has_pushed = running & (rank < count)
@@ -154,7 +154,7 @@ def next_batch(
     after = Clock(clock.now + passed, left, next_service, lead - lead.min())
 
     pushers, pushed = pushers[:max_pushes], pushed[:max_pushes]
-    number = jnp.arange(max_pushes)
+    number = jnp.arange(max_pushes, dtype=jnp.int32)
     time = clock.now + times[:max_pushes]
     return after, PushBatch(pushers, pushed, pull_after, time, pushers, number, pushed, number)
 
@@ -167,14 +167,14 @@ def _next_starts(
     Returns:
         bool ``[W]``, and int32 ``[W]``, of meaning only where the former is true.
     """
-    ids = jnp.arange(rank.shape[0])
+    ids = jnp.arange(rank.shape[0], dtype=jnp.int32)
     # If pushes 0 .. k take place, which workers could have started again? [k, worker]
     pushed = (rank[None] <= ids[:, None]) & running[None]
     free = pushed | ~running[None]
     if max_lead is not None:
         lead = clock.lead[None] + pushed
         free &= lead - lead.min(1, keepdims=True) <= max_lead
-    return free.any(0), free.argmax(0)
+    return free.any(0), free.argmax(0).astype(jnp.int32)
 
 
 def simulate(
@@ -208,9 +208,9 @@ def simulate(
     ) -> tuple[tuple[Clock, jax.Array, jax.Array], tuple[PushBatch, jax.Array]]:
         clock, version, pulled = state
         clock, batch = next_batch(key, clock, service, max_pushes=most, remaining=most, max_lead=max_lead)
-        staleness = version + jnp.arange(most) - pulled[batch.pushers]
+        staleness = version + jnp.arange(most, dtype=jnp.int32) - pulled[batch.pushers]
         pulled = jnp.where(batch.pull_after >= 0, version + batch.pull_after + 1, pulled)
-        return (clock, version + batch.pushed.sum(), pulled), (batch, staleness)
+        return (clock, version + batch.pushed.sum(dtype=jnp.int32), pulled), (batch, staleness)
 
     state = start(key_start, service, num_workers), jnp.int32(0), jnp.zeros(num_workers, jnp.int32)
     return jax.lax.scan(step, state, jax.random.split(key_batches, num_batches))[1]

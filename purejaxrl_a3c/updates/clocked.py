@@ -50,8 +50,8 @@ def _on_this_device(setup: Setup, batch: PushBatch) -> PushBatch:
     # How many of the pushing workers are here is known only when the program runs, so all that are here act.
     own = batch.pushers[None] == pushes.own_workers(setup)[:, None]
     return batch._replace(
-        workers=jnp.arange(setup.workers_here),
-        number=jnp.where(own.any(1), own.argmax(1), setup.max_pushes),
+        workers=jnp.arange(setup.workers_here, dtype=jnp.int32),
+        number=jnp.where(own.any(1), own.argmax(1).astype(jnp.int32), setup.max_pushes),
         active=(own & batch.pushed[None]).any(1),
         row=batch.pushers,
     )

@@ -37,7 +37,7 @@ def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
         updates: Params, state: Any, params: Params = None, *, staleness: jax.Array, **rest: Any
     ) -> tuple[Params, Any]:
         del params, rest
-        scale = 1 / jnp.maximum(staleness, 1)
+        scale = 1 / jnp.maximum(staleness, 1).astype(jnp.float32)
         return jax.tree.map(lambda x: x * scale.astype(x.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)

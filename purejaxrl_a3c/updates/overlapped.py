@@ -100,7 +100,7 @@ def _start(setup: _Setup, params: Params) -> Learner:
         params=params,
         opt_state=setup.optimizer.init(vector),
         rounds=jnp.int32(0),
-        waiting=jnp.zeros((delay, here, vector.size)),
+        waiting=jnp.zeros((delay, here, vector.size), jnp.float32),
         orders=jnp.zeros((delay, num_workers), jnp.int32),
         snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (here, *x.shape)), params),
         pulled_version=jnp.zeros(num_workers, jnp.int32),
@@ -166,10 +166,10 @@ def _push_on_top(
         What its workers pull after those of the last round, float32 ``[W, P]``.
     """
     delay, here = setup.delay, setup.workers_here
-    own_workers = collectives.index(setup.axis_name) * here + jnp.arange(here)
+    own_workers = collectives.index(setup.axis_name) * here + jnp.arange(here, dtype=jnp.int32)
     ranks = jax.vmap(jnp.argsort)(orders)[:, own_workers]
-    own = jnp.argsort(ranks, axis=1)  # [k, W]: this device's workers by order of arrival
-    takes_place = rounds - delay + 1 + jnp.arange(delay) >= 0
+    own = jnp.argsort(ranks, axis=1).astype(jnp.int32)  # [k, W]: this device's workers by order of arrival
+    takes_place = rounds - delay + 1 + jnp.arange(delay, dtype=jnp.int32) >= 0
 
     def push_and_pull(
         loop: tuple[_Shared, jax.Array], arrival: tuple[jax.Array, jax.Array, jax.Array]
@@ -198,8 +198,8 @@ def _count(setup: _Setup, learner: Learner, workers: jax.Array) -> tuple[Learner
         The `Learner` with its counts after this round, and vectors ``[W]`` to report.
     """
     num_workers, rounds = setup.num_workers, learner.rounds
-    rank = jnp.argsort(workers)
-    staleness = rounds * num_workers + jnp.arange(num_workers) - learner.pulled_version[workers]
+    rank = jnp.argsort(workers).astype(jnp.int32)
+    staleness = rounds * num_workers + jnp.arange(num_workers, dtype=jnp.int32) - learner.pulled_version[workers]
     missed_here, within, own_rank = count_within(learner.missed_here, workers, None, rank, setup.workers_here)
     known = num_workers * jnp.maximum(rounds - setup.delay + 1, 0)
     on_top = setup.workers_here * (jnp.minimum(setup.delay, rounds + 1) - 1) + own_rank[rank] + 1

@@ -117,7 +117,7 @@ def split_learner(setup: Setup, learner: Learner) -> Learner:
 
 def own_workers(setup: Setup) -> jax.Array:
     """The workers of this device, by their numbers among all: int32 ``[W]``."""
-    return collectives.index(setup.axis_name) * setup.workers_here + jnp.arange(setup.workers_here)
+    return collectives.index(setup.axis_name) * setup.workers_here + jnp.arange(setup.workers_here, dtype=jnp.int32)
 
 
 def push_all(
@@ -145,7 +145,7 @@ def push_all(
         push.
     """
     gradients = _take_gradients(setup, objective, acting, trajectories)
-    versions = learner.version + jnp.arange(arrivals.workers.size)  # before each push
+    versions = learner.version + jnp.arange(arrivals.workers.size, dtype=jnp.int32)  # before each push
     staleness = versions - learner.pulled_version[arrivals.workers]
     of_push = _gradient_of_push(setup, objective, learner.params, gradients.vectors, trajectories)
     shared, reported = _push_in_order(setup, learner, arrivals, of_push, gradients.pulled, staleness)
@@ -156,7 +156,7 @@ def push_all(
         missed_here, within, _ = count_within(
             missed_here, arrivals.workers, arrivals.active, arrivals.pull_after, setup.workers_here
         )
-    num_pushes = arrivals.workers.size if arrivals.active is None else arrivals.active.sum()
+    num_pushes = arrivals.workers.size if arrivals.active is None else arrivals.active.sum(dtype=jnp.int32)
     learner = learner._replace(
         version=learner.version + num_pushes,
         missed_here=missed_here,
@@ -225,7 +225,7 @@ def _push_in_order(
         return _store(setup, shared._replace(params=after[0], opt_state=after[1]), one), reported
 
     vectors = _Shared(ravel(learner.params), learner.opt_state, jax.vmap(ravel)(learner.snapshots), learner.recent)
-    versions = learner.version + 1 + jnp.arange(arrivals.workers.size)
+    versions = learner.version + 1 + jnp.arange(arrivals.workers.size, dtype=jnp.int32)
     return jax.lax.scan(push, vectors, _Push(arrivals.workers, arrivals.active, arrivals.row, staleness, versions))
 
 

@@ -53,6 +53,6 @@ def _ages(key: Key, asynchrony: Asynchrony, num_workers: int, leaf_sizes: list[i
     """How many versions old each number of a torn read is: int32 ``[W, P]``."""
     num_params = sum(leaf_sizes)
     if asynchrony.reads == "torn_elements":
-        return jax.random.randint(key, (num_workers, num_params), 0, asynchrony.max_lag + 1)
-    age = jax.random.randint(key, (num_workers, len(leaf_sizes)), 0, asynchrony.max_lag + 1)
+        return jax.random.randint(key, (num_workers, num_params), 0, asynchrony.max_lag + 1, jnp.int32)
+    age = jax.random.randint(key, (num_workers, len(leaf_sizes)), 0, asynchrony.max_lag + 1, jnp.int32)
     return jnp.repeat(age, np.array(leaf_sizes), axis=1, total_repeat_length=num_params)

@@ -31,13 +31,13 @@ def count_within(
         workers_of_a_device: an int.
     """
     device = workers // workers_of_a_device
-    order = jnp.arange(workers.size)
+    order = jnp.arange(workers.size, dtype=jnp.int32)
     pushed = jnp.ones(workers.size, bool) if active is None else active
     before = (device[:, None] == device[None]) & pushed[None] & (order[None] < order[:, None])
-    rank = before.sum(1)
-    own_device = jnp.arange(pull_after.size) // workers_of_a_device
+    rank = before.sum(1, dtype=jnp.int32)
+    own_device = jnp.arange(pull_after.size, dtype=jnp.int32) // workers_of_a_device
     unseen = (own_device[:, None] == device[None]) & pushed[None] & (order[None] > pull_after[:, None])
-    missed_after = jnp.where(pull_after >= 0, 0, missed_here) + unseen.sum(1)
+    missed_after = jnp.where(pull_after >= 0, 0, missed_here) + unseen.sum(1, dtype=jnp.int32)
     return Within(missed_after, missed_here[workers] + rank, rank)
 
 

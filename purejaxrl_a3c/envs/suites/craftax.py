@@ -29,11 +29,11 @@ def make(env_id: str, name: str) -> Env:
     # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
-            from craftax import craftax
+            from craftax import craftax_env
         except ImportError as error:
             checks.reject_missing_suite(env_id, error)
         checks.check_known(env_id, name, NAMES)
-        craftax = craftax.make_craftax_env_from_name(name, auto_reset=False)
+        craftax = craftax_env.make_craftax_env_from_name(name, auto_reset=False)
         params = craftax.default_params
         endless = params.replace(max_timesteps=jnp.iinfo(jnp.int32).max)
 

@@ -22,6 +22,7 @@ from purejaxrl_a3c.loops import rollout
 BATCH = 64  # frames
 ENVS = (1, 2, 4, 8, 16, 32, 64)
 STAGGERS = (0, 500)  # frames; CartPole's longest episode has 500
+FRAMES = 50_000  # of the training of the policy
 LANES, STEPS = 512, 1536  # of the simulation
 WINDOW = 64  # steps over which batches are pooled, to see their size change with time
 EARLY, LATE = slice(0, 256), slice(STEPS // 2, STEPS)  # steps since the start
@@ -34,7 +35,7 @@ CASES = {  # which of the staggers, and when
 
 def config(stagger):
     wrappers = Wrappers(stagger_resets=stagger)
-    return replace(a2c.Config(), total_frames=50_000, learning_rate=1e-2, hidden_sizes=(32,), wrappers=wrappers)
+    return replace(a2c.Config(), total_frames=FRAMES, learning_rate=1e-2, hidden_sizes=(32,), wrappers=wrappers)
 
 
 def act(key, params, stagger):
@@ -95,7 +96,7 @@ def measure(sizes):
         table,
         draw,
         {"environments": ENVS, "cases": list(CASES), "effective": by_envs, "effective_by_time": by_time},
-        sizes._replace(frames=config(0).total_frames),
+        sizes._replace(frames=FRAMES),
     )
 
 

@@ -59,9 +59,10 @@ def make(name, axis_name=None):
     return RULES[name](optimizer, axis_name)
 
 
-def rows(seed):
-    """What the workers have collected, float32 ``[W, 2, 3]``."""
-    return jax.random.normal(jax.random.key(seed), (W, 2, 3), jnp.float32)
+def rows(seed, bad=()):
+    """What the workers have collected, float32 ``[W, 2, 3]``; that of the workers ``bad`` has no finite gradient."""
+    found = jax.random.normal(jax.random.key(seed), (W, 2, 3), jnp.float32)
+    return found.at[jnp.array(bad, jnp.int32), 0, 0].set(jnp.nan)
 
 
 def advance(rule, key, learner, rows):
@@ -131,3 +132,35 @@ def test_the_run_in_64_bit_mode_is_the_run_in_32_bit_mode(name, request):
     expected = learn()
     request.getfixturevalue("x64")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), learn(), expected)
+
+
+def changed_by_gradients(learner):
+    """The parts of a learner that change with the gradients it gets."""
+    names = ("params", "opt_state", "workers", "mix_state")
+    return {name: getattr(learner, name) for name in names if hasattr(learner, name)}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_gradient_that_is_not_finite_changes_neither_parameters_nor_statistics(name):
+    rule = make(name)
+    step = jax.jit(lambda i, learner, rows: advance(rule, jax.random.fold_in(KEY, i), learner, rows))
+    learner, nothing_finite = rule.init(KEY, PARAMS), rows(0, bad=range(W))
+    for i in range(4):  # The statistics are no longer those of the start, and workers are mixed in every second round.
+        learner, reported = step(i, learner, rows(i))
+        assert not reported["skipped_updates"].any()
+    if name == "overlapped":  # Gradients take two rounds to reach the parameters that devices have in common.
+        learner, _ = step(4, learner, nothing_finite)
+        learner, _ = step(5, learner, nothing_finite)
+    after, reported = step(6, learner, nothing_finite)
+    np.testing.assert_array_equal(reported["skipped_updates"], 1.0)
+    jax.tree.map(np.testing.assert_array_equal, changed_by_gradients(after), changed_by_gradients(learner))
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.1), optimizers.make(optimizers.Adam(), 10)])
+def test_a_finite_gradient_is_applied_as_optax_does(optimizer):
+    params, gradient = {"a": jnp.arange(3.0), "b": jnp.float32(2)}, {"a": jnp.ones(3), "b": jnp.float32(-1)}
+    found = updates.apply_gradient(optimizer, gradient, optimizer.init(params), params)
+    step, opt_state = optimizer.update(gradient, optimizer.init(params), params)
+    jax.tree.map(np.testing.assert_array_equal, found, (optax.apply_updates(params, step), opt_state))
+    unchanged = updates.apply_gradient(optimizer, gradient, opt_state, params, where=jnp.bool_(False))
+    jax.tree.map(np.testing.assert_array_equal, unchanged, (params, opt_state))

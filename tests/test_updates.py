@@ -65,8 +65,12 @@ def event_loop(optimizer, events, lag=0, at_newest=False):
         gradient = jax.grad(lambda p, target=target: distance(p, target)[0])(versions[-1] if at_newest else mine)
         staleness.append(len(versions) - 1 - pulled[worker])
         extra = {"staleness": jnp.int32(staleness[-1]), "pulled": mine}
-        step, opt_state = optax.with_extra_args_support(optimizer).update(gradient, opt_state, versions[-1], **extra)
-        versions.append(optax.apply_updates(versions[-1], step))
+        if np.isfinite(ravel(gradient)).all():
+            optimizer = optax.with_extra_args_support(optimizer)
+            step, opt_state = optimizer.update(gradient, opt_state, versions[-1], **extra)
+            versions.append(optax.apply_updates(versions[-1], step))
+        else:
+            versions.append(versions[-1])
         for puller in pullers:
             pulled[puller] = max(len(versions) - 1 - lag, 0)
     return versions[-1], [versions[i] for i in pulled], np.array(staleness)
@@ -145,6 +149,21 @@ def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
         events += [(workers[k], targets(i)[workers[k]], pulls[k]) for k in np.flatnonzero(pushed)]
         assert metrics["distance"].shape == metrics["gradient_norm"].shape == workers.shape
     assert_learned(learner, reported, event_loop(optimizer, events, 2, at_newest=True))
+
+
+def test_a_push_without_a_finite_gradient_changes_nothing_and_its_worker_pulls():
+    optimizer = optimizers.with_momentum(OPTIMIZERS["shared_rmsprop"], 0.9)
+    rule = asynchronous(optimizer, W, Asynchrony("round_robin"))
+    update = jax.jit(rule.update, static_argnums=2)
+    learner, reported, events = rule.init(KEY, PARAMS), [], []
+    for i in range(ROUNDS):
+        bad = (i + 2) % W
+        rows = targets(i).at[bad].set(jnp.inf)
+        learner, metrics = update(KEY, learner, OBJECTIVE, rows)
+        np.testing.assert_array_equal(metrics["skipped_updates"], np.arange(W) == bad)
+        reported.append(metrics["staleness"])
+        events += [(worker, rows[worker], [worker]) for worker in range(W)]
+    assert_learned(learner, reported, event_loop(optimizer, events))
 
 
 def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():

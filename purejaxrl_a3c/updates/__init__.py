@@ -6,6 +6,7 @@ from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
 from purejaxrl_a3c.updates.clock import PushBatch, Service
 from purejaxrl_a3c.updates.corrections import CORRECTIONS, Correction
+from purejaxrl_a3c.updates.gradient import apply_gradient
 from purejaxrl_a3c.updates.minibatches import Adaptive, adaptive_kl, minibatches
 from purejaxrl_a3c.updates.optimizers import Adam, RMSProp
 from purejaxrl_a3c.updates.overlapped import overlapped
@@ -21,6 +22,7 @@ __all__ = [
     "RMSProp",
     "Service",
     "adaptive_kl",
+    "apply_gradient",
     "asynchronous",
     "averaging",
     "mean",

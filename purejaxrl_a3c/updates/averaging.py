@@ -10,7 +10,7 @@ import optax
 from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
-from purejaxrl_a3c.updates.gradient import gradient_at
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at
 
 
 class Learner(NamedTuple):
@@ -49,8 +49,7 @@ def mean(outer: optax.GradientTransformation | None = None) -> Mix:
     def apply(state: Any, params: Params, workers: Params, axis_name: AxisName) -> tuple[Any, Params, Params]:
         average = collectives.mean(jax.tree.map(lambda x: x.mean(0), workers), axis_name)
         difference = jax.tree.map(jnp.subtract, params, average)
-        step, state = optimizer.update(difference, state, params)
-        params = optax.apply_updates(params, step)
+        params, state = apply_gradient(optimizer, difference, state, params)
         return state, params, jax.tree.map(lambda x, many: jnp.broadcast_to(x, many.shape), params, workers)
 
     return Mix(optimizer.init, apply)
@@ -119,8 +118,7 @@ def averaging(
         objective: Objective, params: Params, opt_state: Any, trajectories: Trajectory
     ) -> tuple[Params, Any, Scalars]:
         gradient, metrics = gradient_at(objective, params, trajectories)
-        step, opt_state = optimizer.update(gradient, opt_state, params)
-        return optax.apply_updates(params, step), opt_state, metrics
+        return *apply_gradient(optimizer, gradient, opt_state, params), metrics
 
     def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
         del key

@@ -1,4 +1,6 @@
-"""How every rule takes a gradient."""
+"""How every rule takes a gradient and applies it."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +24,9 @@ def gradient_at(
             the results are means over the devices.
 
     Returns:
-        The gradient, and the scalars to report: the objective's, ``gradient_norm`` (the global norm before any
-        clipping), and ``staleness`` and ``staleness_within``, which are 0 here: a rule that applies the gradient later
-        counts them.
+        The gradient, and the scalars to report. These are the objective's; ``gradient_norm``, the global norm before
+        any clipping; ``skipped_updates``, 1.0 if the gradient is not finite, so that `apply_gradient` skips it, else
+        0.0; and ``staleness`` and ``staleness_within``, which are 0 here: a rule that applies gradients later counts.
     """
     return gradient_of(objective, params, objective.prepare(params, trajectories), axis_name=axis_name)
 
@@ -35,8 +37,41 @@ def gradient_of(
     """As `gradient_at`, over a batch that ``objective.prepare`` made, or over a minibatch of it."""
     found = jax.grad(objective.loss, has_aux=True)(params, batch, *adapted)
     gradient, metrics = collectives.mean(found, axis_name)
+    norm = optax.tree.norm(gradient)
+    skipped = jnp.where(jnp.isfinite(norm), jnp.float32(0), jnp.float32(1))
     none = {"staleness": jnp.int32(0), "staleness_within": jnp.int32(0)}
-    return gradient, metrics | none | {"gradient_norm": optax.tree.norm(gradient)}
+    return gradient, metrics | none | {"gradient_norm": norm, "skipped_updates": skipped}
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation,
+    gradient: Params,
+    opt_state: Any,
+    params: Params,
+    where: jax.Array | None = None,
+    **extra: Any,
+) -> tuple[Params, Any]:
+    """One step of an optimizer, unless the gradient is not finite: a single NaN would end all learning.
+
+    Args:
+        optimizer: an optax transformation.
+        gradient: that of the parameters.
+        opt_state: the optimizer's state.
+        params: the parameters.
+        where: bool ``[]``, whether the step takes place; None: it does.
+        **extra: what else the optimizer is told.
+
+    Returns:
+        ``(params, opt_state)`` after the step; unchanged if it does not take place or if the norm of the gradient is
+        NaN or infinite.
+    """
+    # An optimizer that clips computes the same norm, so the compiler computes it once.
+    takes_place = jnp.isfinite(optax.tree.norm(gradient))
+    if where is not None:
+        takes_place &= where
+    step, new_state = optimizer.update(gradient, opt_state, params, **extra)
+    after = optax.apply_updates(params, step), new_state
+    return jax.tree.map(lambda new, old: jnp.where(takes_place, new, old), after, (params, opt_state))
 
 
 def ravel(tree: Params) -> jax.Array:

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxrl_a3c.backend import collectives, randomness
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
-from purejaxrl_a3c.updates.gradient import gradient_of, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of, ravel
 
 
 class Learner(NamedTuple):
@@ -135,12 +135,11 @@ def _step(
     target_kl: float | jax.Array | None,
 ) -> tuple[_Loop, Scalars]:
     """Apply the gradient of one minibatch, unless the policy has moved too far."""
-    step, opt_state = optimizer.update(gradient, loop.opt_state, loop.params)
-    new = optax.apply_updates(loop.params, step), opt_state
     goes_on = loop.goes_on
     if target_kl is not None:
-        goes_on &= metrics["kl"] <= target_kl
-        new = jax.tree.map(lambda new, old: jnp.where(goes_on, new, old), new, (loop.params, loop.opt_state))
+        goes_on &= ~(metrics["kl"] > target_kl)  # one that is NaN says nothing about how far the policy has moved
+    where = None if target_kl is None else goes_on
+    new = apply_gradient(optimizer, gradient, loop.opt_state, loop.params, where)
     return _Loop(*new, goes_on), {name: value for name, value in metrics.items() if name != "kl"}
 
 

@@ -11,7 +11,7 @@ from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, Schedule, check_asynchrony
-from purejaxrl_a3c.updates.gradient import gradient_at, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at, ravel
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -138,9 +138,8 @@ def _update(
     return learner, collectives.gather(metrics, setup.axis_name) | counted
 
 
-def _push(setup: _Setup, shared: _Shared, gradient: jax.Array) -> _Shared:
-    step, opt_state = setup.optimizer.update(gradient, shared.opt_state, shared.params)
-    return _Shared(optax.apply_updates(shared.params, step), opt_state)
+def _push(setup: _Setup, shared: _Shared, gradient: jax.Array, where: jax.Array | None = None) -> _Shared:
+    return _Shared(*apply_gradient(setup.optimizer, gradient, shared.opt_state, shared.params, where))
 
 
 def _push_arrived(setup: _Setup, rounds: jax.Array, shared: _Shared, gradients: jax.Array) -> _Shared:
@@ -176,8 +175,7 @@ def _push_on_top(
     ) -> tuple[tuple[_Shared, jax.Array], None]:
         shared, snapshots = loop
         gradient, worker, active = arrival
-        after = _push(setup, shared, gradient)
-        shared = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, shared)
+        shared = _push(setup, shared, gradient, where=active)
         return (shared, snapshots.at[worker].set(shared.params)), None
 
     gradients = jnp.take_along_axis(waiting, own[..., None], axis=1)

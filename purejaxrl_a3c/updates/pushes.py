@@ -14,7 +14,7 @@ from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Traje
 from purejaxrl_a3c.updates import reads, split
 from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.clock import Clock
-from purejaxrl_a3c.updates.gradient import gradient_at, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at, ravel
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -215,14 +215,11 @@ def _push_in_order(
 
     def push(shared: _Shared, one: _Push) -> tuple[_Shared, Scalars]:
         gradient, reported = gradient_of_push(shared.params, one.row)
-        step, opt_state = setup.optimizer.update(
-            gradient, shared.opt_state, shared.params, staleness=one.staleness, pulled=pulled[one.row]
+        told = {"staleness": one.staleness, "pulled": pulled[one.row]}
+        params, opt_state = apply_gradient(
+            setup.optimizer, gradient, shared.opt_state, shared.params, one.active, **told
         )
-        after = optax.apply_updates(shared.params, step), opt_state
-        if (active := one.active) is not None:
-            before = shared.params, shared.opt_state
-            after = jax.tree.map(lambda new, old: jnp.where(active, new, old), after, before)
-        return _store(setup, shared._replace(params=after[0], opt_state=after[1]), one), reported
+        return _store(setup, shared._replace(params=params, opt_state=opt_state), one), reported
 
     vectors = _Shared(ravel(learner.params), learner.opt_state, jax.vmap(ravel)(learner.snapshots), learner.recent)
     versions = learner.version + 1 + jnp.arange(arrivals.workers.size, dtype=jnp.int32)

@@ -7,7 +7,7 @@ import optax
 
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
-from purejaxrl_a3c.updates.gradient import gradient_at
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at
 
 
 class Learner(NamedTuple):
@@ -40,7 +40,7 @@ def synchronous(optimizer: optax.GradientTransformation, axis_name: AxisName = N
         params, opt_state = learner
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         gradient, metrics = gradient_at(objective, params, environments, axis_name)
-        step, opt_state = optimizer.update(gradient, opt_state, params)
-        return Learner(optax.apply_updates(params, step), opt_state), jax.tree.map(lambda x: x[None], metrics)
+        learner = Learner(*apply_gradient(optimizer, gradient, opt_state, params))
+        return learner, jax.tree.map(lambda x: x[None], metrics)
 
     return UpdateRule(init, actor, update, split.copied)

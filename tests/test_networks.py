@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import typing
@@ -177,3 +178,69 @@ def test_an_action_space_of_another_class_is_refused():
     unknown: Any = 3
     with pytest.raises(InputError, match="action_space"):
         make(env_of()._replace(action_space=unknown))
+
+
+# In a process of its own, because arrays that are made at import must be right, too.
+X64 = """
+import warnings
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from purejaxrl_a3c.envs import spaces
+from test_networks import env_of, make
+warnings.simplefilter("error")
+
+class Float64Torso(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return x @ self.param("weights", nn.initializers.normal(1.0), (x.shape[-1], 3))
+
+def use(network, key, obs):
+    first = jnp.zeros(obs.shape[:2], bool)
+    noise = network.noise(key, jnp.arange(first.size, dtype=jnp.int32).reshape(first.shape))
+    carry = jax.tree.map(lambda x: jnp.stack([x] * len(obs)), network.carry())
+
+    def loss(params):
+        end, outputs = network.unroll(params, carry, obs, first)
+        policy = outputs.policy
+        action = policy.sample(noise)
+        numbers = policy.log_prob(action), policy.entropy(), policy.kl(policy), outputs.value
+        actions = action, policy.to_env_action(action), policy.mode()
+        return sum(x.sum() for x in numbers), (end, outputs, actions, numbers)
+
+    params = network.init(key)
+    step = network.step(params, network.carry(), obs[0, 0], jnp.bool_(True))
+    return params, noise, step, jax.value_and_grad(loss, has_aux=True)(params)
+
+def check(network, env, run=jax.eval_shape):
+    obs = jnp.ones((2, 3, *env.observation_shape), jnp.float32)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(run(lambda key: use(network, key, obs), jax.random.key(0))):
+        assert leaf.dtype in (jnp.float32, jnp.int32), (jax.tree_util.keystr(path), leaf.dtype)
+
+assert jnp.zeros(()).dtype == jnp.float64
+gaussian = spaces.Continuous(2)
+cases = [
+    (env_of(), {"core": "lstm", "num_cells": 4}),
+    (env_of(), {"core": "gru", "num_cells": 4, "layer_norm": True}),
+    (env_of((5,), spaces.MultiDiscrete((2, 3))), {}),
+    (env_of((5,), gaussian), {}),
+    (env_of((5,), gaussian), {"state_dependent_scale": True, "initial_scale": jnp.float64(0.3)}),
+    (env_of((36, 36, 1)), {"torso": "nature"}),
+    (env_of((8, 8, 1)), {"torso": "impala"}),
+    (env_of(), {"torso": Float64Torso()}),
+]
+for env, changes in cases:
+    check(make(env, shared_torso=True, **changes)[1], env)
+env, network = make(env_of((5,), gaussian), core="lstm", num_cells=4, squash_actions=True)
+check(network, env, lambda function, key: jax.jit(function)(key))
+print("checked")
+"""
+
+
+def test_everything_stays_float32_where_float64_is_enabled():
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    program = subprocess.run(
+        [sys.executable, "-c", X64], capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert program.returncode == 0, program.stderr
+    assert program.stdout.strip() == "checked"

@@ -54,23 +54,26 @@ def make_body(torso: nn.Module, core: Core, observation_shape: tuple[int, ...]) 
     The torso sees the observations of all environments and steps in one call; only a recurrent core is a scan.
     """
 
+    def features_of(params: Params, obs: jax.Array) -> jax.Array:
+        features: Any = torso.apply(params, obs)
+        return features.astype(jnp.float32)
+
     def init(key_torso: Key, key_core: Key) -> tuple[Params, jax.Array]:
-        obs = jnp.zeros(observation_shape)
-        torso_params = torso.init(key_torso, obs)
-        features: Any = torso.apply(torso_params, obs)
+        obs = jnp.zeros(observation_shape, jnp.float32)
+        torso_params = jax.tree.map(_narrow, torso.init(key_torso, obs))
+        features = features_of(torso_params, obs)
         core_params = core.init(key_core, features)
         _, features = core.step(core_params, core.carry(), features, jnp.bool_(True))
         return {"torso": torso_params, "core": core_params}, features
 
     def step(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, jax.Array]:
-        features: Any = torso.apply(params["torso"], _as_float(obs))
-        return core.step(params["core"], carry, features, first)
+        return core.step(params["core"], carry, features_of(params["torso"], _as_float(obs)), first)
 
     def unroll(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, jax.Array]:
         # The axes [B, T] become one: on a CPU, XLA takes twice as long for the gradient of a product with both.
         rows = _as_float(obs).reshape(first.size, *observation_shape)
-        features: Any = torso.apply(params["torso"], rows)
-        carry, features = core.unroll(params["core"], carry, features.reshape(*first.shape, -1), first)
+        features = features_of(params["torso"], rows).reshape(*first.shape, -1)
+        carry, features = core.unroll(params["core"], carry, features, first)
         return carry, features.reshape(first.size, -1)
 
     return Body(init, core.carry, step, unroll)
@@ -102,6 +105,11 @@ def make_bodies(body: Body, shared: bool) -> Bodies:
         return see(body.unroll, params, carry, obs, first)
 
     return Bodies(len(names), init, carry, step, unroll)
+
+
+def _narrow(param: jax.Array) -> jax.Array:
+    """``param`` as float32 if it is float64, which is the default of JAX's initializers under ``JAX_ENABLE_X64``."""
+    return param.astype(jnp.float32) if param.dtype == jnp.float64 else param
 
 
 def _as_float(obs: Observation) -> jax.Array:

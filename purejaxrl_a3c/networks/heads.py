@@ -61,7 +61,7 @@ class PolicyHead(nn.Module):
         if self.state_dependent_scale:
             log_scale = dense(space.size, "log_scale")
         else:
-            log_scale = self.param("log_scale", nn.initializers.zeros, (space.size,))
+            log_scale = self.param("log_scale", nn.initializers.zeros, (space.size,), jnp.float32)
         log_scale = jnp.clip(log_scale + jnp.log(self.initial_scale), *_LOG_SCALE_LIMITS)
         kind = TanhGaussian if self.squash_actions else DiagGaussian
         return kind(loc, jnp.broadcast_to(log_scale, loc.shape))

@@ -81,7 +81,7 @@ class Convolution(nn.Module):
         """
         inputs = self.size * self.size * x.shape[-1]
         kernel = self.param("kernel", orthogonal(2**0.5), (inputs, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         if self.padding == "SAME":
             x = _pad_as_same(x, self.size, self.stride)
         if min(x.shape[-3:-1]) < self.size:

@@ -164,3 +164,19 @@ def test_a_finite_gradient_is_applied_as_optax_does(optimizer):
     jax.tree.map(np.testing.assert_array_equal, found, (optax.apply_updates(params, step), opt_state))
     unchanged = updates.apply_gradient(optimizer, gradient, opt_state, params, where=jnp.bool_(False))
     jax.tree.map(np.testing.assert_array_equal, unchanged, (params, opt_state))
+
+
+@pytest.mark.parametrize("name", ["synchronous", "random", "clock"])
+def test_a_clipped_gradient_is_reported(name):
+    """All workers bring a gradient of another size; the limit lies between them."""
+    config = optimizers.RMSProp(max_gradient_norm=50.0)
+    rule = optimizers.report_clipping(make(name), config)
+    scales = jnp.array([1.0, 1.0, 1e3, jnp.nan]).reshape(W, 1, 1)
+    _, reported = jax.jit(lambda learner: advance(rule, KEY, learner, scales * rows(1)))(rule.init(KEY, PARAMS))
+    norm = np.asarray(reported["gradient_norm"])
+    expected = np.isfinite(norm) & (norm > 50)
+    np.testing.assert_array_equal(reported["gradient_clipped"], expected.astype(np.float32))
+    assert reported["gradient_clipped"].dtype == jnp.float32
+    if name == "random":
+        assert expected.tolist() == [False, False, True, False]
+    assert optimizers.report_clipping(rule, optax.sgd(0.1)) is rule

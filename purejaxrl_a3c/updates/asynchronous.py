@@ -6,6 +6,7 @@ and the worker pulls what its own push has made. This does not approximate async
 training with a given order of arrival.
 """
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -89,11 +90,12 @@ def _once_a_round(setup: Setup) -> UpdateRule:
         return learner.snapshots
 
     def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
-        workers = ORDERS[setup.asynchrony.schedule](key, setup.num_workers)
+        key_order, key_reads = jax.random.split(key)
+        workers = ORDERS[setup.asynchrony.schedule](key_order, setup.num_workers)
         # Rows are workers, and each worker pulls after its own push.
         arrivals = Arrivals(workers, None, row=workers, pull_after=jnp.argsort(workers).astype(jnp.int32))
         learner, metrics, reported = pushes.push_all(
-            setup, key, learner, objective, actor(learner), trajectories, arrivals
+            setup, key_reads, learner, objective, actor(learner), trajectories, arrivals
         )
         return learner, metrics | reported
 

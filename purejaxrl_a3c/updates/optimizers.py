@@ -1,12 +1,16 @@
 """Optimizers, from optax, as the papers use them."""
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.config import NonNegative, Positive, PositiveOrInf, UnitInterval, configuration
+from purejaxrl_a3c.types import ClockedRule, Learner, Scalars, UpdateRule
+
+Rule = TypeVar("Rule", UpdateRule, ClockedRule, UpdateRule | ClockedRule)
 
 
 @configuration
@@ -87,6 +91,29 @@ def with_momentum(
         An optax transformation; without momentum ``optimizer`` itself.
     """
     return optimizer if momentum is None else optax.chain(optimizer, optax.trace(momentum))
+
+
+def report_clipping(rule: Rule, optimizer: Optimizer) -> Rule:
+    """Let a rule report ``gradient_clipped``: 1.0 for a finite gradient that the optimizer clips, otherwise 0.0.
+
+    Args:
+        rule: any rule.
+        optimizer: its optimizer's config; of an optax transformation it is not known whether it clips.
+
+    Returns:
+        The rule that also reports it; for an optax transformation ``rule`` itself.
+    """
+    if not isinstance(optimizer, RMSProp | Adam):
+        return rule
+    limit = optimizer.max_gradient_norm
+
+    def update(*args: Any) -> tuple[Learner, Scalars]:
+        learner, reported = rule.update(*args)
+        norm = reported["gradient_norm"]
+        clipped = (norm > limit) & jnp.isfinite(norm)
+        return learner, reported | {"gradient_clipped": clipped.astype(jnp.float32)}
+
+    return rule._replace(update=update)
 
 
 def _rmsprop(config: RMSProp, num_updates: int) -> optax.GradientTransformation:

@@ -44,7 +44,7 @@ def pull(
         lag = jnp.clip(jnp.round(asynchrony.lag).astype(jnp.int32), 0, asynchrony.max_lag)
         seen = jnp.maximum(newest - lag, 0)
         return recent[seen[workers] % num_versions], seen
-    age = _ages(jax.random.fold_in(key, 1), asynchrony, newest.shape[0], leaf_sizes)
+    age = _ages(key, asynchrony, newest.shape[0], leaf_sizes)
     row = jnp.maximum(newest[:, None] - age, 0) % num_versions
     return recent[row[workers], jnp.arange(num_params)[None]], newest
 

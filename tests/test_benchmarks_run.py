@@ -129,7 +129,7 @@ SMALL = {
     "claims.policy_lag": Small(
         {"ARMS": first(policy_lag.ARMS, "vtrace", "none"), "LAGS": (0, 16), "RATES": (1e-3, 1e-2)}
     ),
-    "claims.speedup": Small({"WORKERS": (2,), "FRAMES": 800}),
+    "claims.speedup": Small({"METHODS": ("A3C", "averaging"), "WORKERS": (2,), "FRAMES": 800}),
     "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
     "claims.stragglers": Small({"WORKERS": (2,), "SHOWN": 2}),
     "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),

@@ -45,7 +45,7 @@ RMSPROP = optimizers.make(
 )
 
 
-def distance(params, target):
+def distance(params, target, *adapted):
     loss = 0.5 * jnp.sum((params["matrix"] - target[..., None]) ** 2) + jnp.sum(params["bias"] * target)
     return loss, {"distance": loss}
 
@@ -82,7 +82,7 @@ def rounds(make_rule, count):
 
 
 RULES = {
-    "random": lambda optimizer, axis: updates.asynchronous(optimizer, W, axis_name=axis),
+    "random": lambda optimizer, axis: updates.asynchronous(optimizer, W, Asynchrony(), axis_name=axis),
     "lagged": lambda optimizer, axis: updates.asynchronous(
         optimizer, W, Asynchrony(reads="lagged", lag=2.0, max_lag=3), axis_name=axis
     ),
@@ -122,7 +122,8 @@ def test_staleness_within_a_device_counts_the_pushes_of_that_device():
     last: list[int] = [-1] * W
     pushed: list[int] = []
     for i, (totals, withins) in enumerate(zip(reports["staleness"][0], reports["staleness_within"][0], strict=True)):
-        order = np.asarray(jax.random.permutation(jax.random.fold_in(KEY, i), W))
+        key_order, _ = jax.random.split(jax.random.fold_in(KEY, i))
+        order = np.asarray(jax.random.permutation(key_order, W))
         for worker, total, within in zip(order, totals, withins, strict=True):
             since = pushed[last[worker] + 1 :]
             assert total == len(since)

@@ -92,7 +92,7 @@ def assert_learned(learner, reported, expected):
 def test_asynchronous_updates_equal_the_event_loop(name, lag):
     optimizer = OPTIMIZERS[name]
     keys = list(jax.random.split(jax.random.key(0), ROUNDS))
-    orders = [np.asarray(jax.random.permutation(key, W)).tolist() for key in keys]
+    orders = [np.asarray(jax.random.permutation(jax.random.split(key)[0], W)).tolist() for key in keys]
     events = [(worker, targets(i)[worker], [worker]) for i, order in enumerate(orders) for worker in order]
     reads = Asynchrony() if lag is None else Asynchrony(reads="lagged", lag=lag, max_lag=3)
     rule = asynchronous(optimizer, W, reads)
@@ -142,7 +142,8 @@ def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
             pulls = [np.flatnonzero(batch.pull_after == k).tolist() for k in range(len(workers))]
             learner, metrics = update(key, learner, OBJECTIVE, targets(i)[workers], batch)
         else:
-            workers, pushed = np.asarray(jax.random.permutation(key, W)), np.ones(W, bool)
+            workers = np.asarray(jax.random.permutation(jax.random.split(key)[0], W))
+            pushed = np.ones(W, bool)
             pulls = [[worker] for worker in workers]
             learner, metrics = update(key, learner, OBJECTIVE, targets(i))
         reported.append(np.asarray(metrics["staleness"])[pushed])
@@ -274,10 +275,22 @@ def test_asynchrony_begets_momentum():
 def test_each_worker_pulls_right_after_its_own_push():
     rule = asynchronous(optax.sgd(0.1), W, Asynchrony())
     learner, _ = rule.update(jax.random.key(3), rule.init(KEY, PARAMS), OBJECTIVE, targets(0))
-    order = np.asarray(jax.random.permutation(jax.random.key(3), W))
+    order = np.asarray(jax.random.permutation(jax.random.split(jax.random.key(3))[0], W))
     np.testing.assert_array_equal(learner.pulled_version[order], np.arange(1, W + 1))
     newest = jax.tree.map(lambda x: x[order[-1]], rule.actor(learner))
     jax.tree.map(np.testing.assert_array_equal, newest, learner.params)
+
+
+@pytest.mark.parametrize(("lag", "pushes"), [(0.49, 0), (0.5, 0), (1.5, 2), (2.5, 2), (2.51, 3)])
+def test_a_lag_is_rounded_alike_whether_it_is_traced_or_not(lag, pushes):
+    def versions(lag):
+        rule = asynchronous(optax.sgd(0.1), 1, Asynchrony(reads="lagged", lag=lag, max_lag=3))
+        learner = rule.init(KEY, PARAMS)
+        for i in range(4):
+            learner, _ = rule.update(KEY, learner, OBJECTIVE, targets(i)[:1])
+        return learner.pulled_version
+
+    assert jax.jit(lambda: versions(lag))() == jax.jit(versions)(lag) == 4 - pushes
 
 
 def test_one_worker_is_lockstep_exactly():

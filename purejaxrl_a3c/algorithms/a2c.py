@@ -37,6 +37,6 @@ class Config:
             self.objective.gamma,
             layout,
             partial(objectives.policy_gradient, config=self.objective),
-            updates.synchronous(optimizer, axis_name),
+            optimizers.report_clipping(updates.synchronous(optimizer, axis_name), self.optimizer),
             make_bonus=make_bonus,
         )

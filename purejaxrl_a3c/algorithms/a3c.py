@@ -55,7 +55,7 @@ class Config:
             self.objective.gamma,
             layout,
             partial(objectives.policy_gradient, config=self.objective),
-            self._rule(layout.iterations * workers, axis_name),
+            optimizers.report_clipping(self._rule(layout.iterations * workers, axis_name), self.optimizer),
             weights_per_worker=True,
             make_bonus=make_bonus,
         )

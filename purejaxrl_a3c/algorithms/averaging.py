@@ -45,13 +45,14 @@ class Config:
         outer = optax.sgd(self.outer_learning_rate, self.outer_momentum, nesterov=True)
         mix = updates.mean(outer) if self.mix == "mean" else updates.ring()
 
+        rule = updates.averaging(optimizer, self.rollouts.num_workers, self.sync_every, mix, axis_name)
         return loops.on_policy(
             self.env,
             self.network,
             self.objective.gamma,
             layout,
             partial(objectives.policy_gradient, config=self.objective),
-            updates.averaging(optimizer, self.rollouts.num_workers, self.sync_every, mix, axis_name),
+            optimizers.report_clipping(rule, self.optimizer),
             weights_per_worker=True,
             make_bonus=make_bonus,
         )

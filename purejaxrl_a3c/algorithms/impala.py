@@ -66,7 +66,7 @@ class Config:
             self.objective.gamma,
             layout,
             make_objective,
-            rule,
+            optimizers.report_clipping(rule, self.optimizer),
             weights_per_worker=True,
             make_bonus=make_bonus,
         )

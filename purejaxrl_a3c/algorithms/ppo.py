@@ -76,7 +76,7 @@ class Config:
             self.objective.gamma,
             layout,
             make_objective,
-            self._rule(layout.iterations * per_iteration, axis_name),
+            optimizers.report_clipping(self._rule(layout.iterations * per_iteration, axis_name), self.optimizer),
             make_bonus=make_bonus,
         )
 

@@ -56,6 +56,6 @@ class Config:
             self.objective.gamma,
             layout,
             make_objective,
-            updates.synchronous(optimizer, axis_name),
+            optimizers.report_clipping(updates.synchronous(optimizer, axis_name), self.optimizer),
             make_bonus=make_bonus,
         )

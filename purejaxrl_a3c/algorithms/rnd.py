@@ -9,7 +9,7 @@ from purejaxrl_a3c import objectives
 from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce
 from purejaxrl_a3c.bonuses import random_network_distillation
 from purejaxrl_a3c.checks import check_divides, reject
-from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, Positive, UnitInterval, check, configuration
+from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 
 Agent = ppo.Config | a2c.Config | a3c.Config | impala.Config | averaging.Config | reinforce.Config

@@ -133,7 +133,9 @@ def random_network_distillation(
         settings=config,
         target=Features(torso, (), config.num_features),
         # Two more layers, as in the paper's code, so that the predictor could represent the target.
-        predictor=Features(torso, (network_config.hidden_sizes[-1],) * 2, config.num_features),
+        predictor=Features(
+            torso, (network_config.hidden_sizes or (config.num_features,))[-1:] * 2, config.num_features
+        ),
         optimizer=optax.adam(config.predictor_learning_rate),
         observation_shape=env.observation_shape,
         axis_name=axis_name,

@@ -114,7 +114,10 @@ def algorithm(parts: Parts) -> Algorithm:
     env, network, _, rule, layout, bonus, _ = parts
 
     def step(key: Key, state: State) -> tuple[State, Metrics]:
-        done = in_batches(key, parts, rule, state) if isinstance(rule, ClockedRule) else at_once(key, parts, rule, state)
+        if isinstance(rule, ClockedRule):
+            done = in_batches(key, parts, rule, state)
+        else:
+            done = at_once(key, parts, rule, state)
         # Only now: acting and learning must see the observations of a rollout through the same statistics.
         states = env.refresh(done.actor_state.env, layout.axis_name)
         iteration = state.iteration + 1
@@ -155,27 +158,28 @@ def algorithm(parts: Parts) -> Algorithm:
 def init(key: Key, parts: Parts) -> State:
     """The `State` at the start of a run."""
     env, network, _, rule, layout, bonus, _ = parts
-    key_network, key_env = jax.random.split(key)
+    key_network, key_env, key_rule, key_bonus = jax.random.split(key, 4)
     keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
     actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
-    learner = rule.init(jax.random.fold_in(key, 2), network.init(key_network))
+    learner = rule.init(key_rule, network.init(key_network))
     started: Any = ()
     if bonus is not None:
         assert isinstance(rule, UpdateRule)
-        started = warm_up(jax.random.fold_in(key, 3), parts, rule.actor(learner), bonus, actor_state)
+        started = warm_up(key_bonus, parts, rule.actor(learner), bonus, actor_state)
     return State(learner, actor_state, jnp.int32(0), started, parts.origin)
 
 
 def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: rollout.ActorState) -> Any:
     """The bonus's state after some rollouts of the untrained policy. The run itself does not continue from these."""
     layout = parts.layout
+    key_init, key_act = jax.random.split(key)
 
     def observe(i: jax.Array, loop: tuple[rollout.ActorState, Any]) -> tuple[rollout.ActorState, Any]:
         actor_state, state = loop
-        actor_state, rows = collect(jax.random.fold_in(key, i), parts, params, actor_state, layout.own_workers())
+        actor_state, rows = collect(jax.random.fold_in(key_act, i), parts, params, actor_state, layout.own_workers())
         return actor_state, bonus.observe(state, rows)
 
-    started = actor_state, bonus.init(key, (layout.workers_here, layout.envs_here))
+    started = actor_state, bonus.init(key_init, (layout.workers_here, layout.envs_here))
     return jax.lax.fori_loop(0, bonus.warm_up, observe, started)[1]
 
 
@@ -206,12 +210,12 @@ def collect(
 def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
     """An iteration in which all workers act and one update follows."""
     layout, bonus = parts.layout, parts.bonus
-    key_act, key_update = jax.random.split(key)
+    key_act, key_update, key_bonus = jax.random.split(key, 3)
     params = rule.actor(state.learner)
     actor_state, trajectories = collect(key_act, parts, params, state.actor_state, layout.own_workers())
     bonus_state = state.bonus
     if bonus is not None:
-        bonus_state, trajectories = bonus.update(jax.random.fold_in(key, 2), bonus_state, trajectories)
+        bonus_state, trajectories = bonus.update(key_bonus, bonus_state, trajectories)
     learner, reported = rule.update(key_update, state.learner, parts.objective, trajectories)
     return Iteration(learner, actor_state, bonus_state, reported, episode_sums(trajectories))
 

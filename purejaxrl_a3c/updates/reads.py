@@ -41,10 +41,10 @@ def pull(
     """
     num_versions, num_params = recent.shape
     if asynchrony.reads in ("newest", "lagged"):  # the newest ones have a lag of 0
-        lag = jnp.clip(jnp.round(asynchrony.lag).astype(jnp.int32), 0, asynchrony.max_lag)
+        lag = jnp.clip(jnp.round(jnp.asarray(asynchrony.lag, jnp.float32)).astype(jnp.int32), 0, asynchrony.max_lag)
         seen = jnp.maximum(newest - lag, 0)
         return recent[seen[workers] % num_versions], seen
-    age = _ages(key, asynchrony, newest.shape[0], leaf_sizes)
+    age = _ages(jax.random.fold_in(key, 1), asynchrony, newest.shape[0], leaf_sizes)
     row = jnp.maximum(newest[:, None] - age, 0) % num_versions
     return recent[row[workers], jnp.arange(num_params)[None]], newest
 

@@ -57,8 +57,7 @@ def test_replace_finds_a_setting_wherever_it_lives():
 def test_a_part_and_settings_of_it_can_be_replaced_together():
     config = replace(a3c.Config(), adam_epsilon=1e-3, optimizer=Adam(), learning_rate=1e-2)
     assert config.optimizer == Adam(learning_rate=1e-2, adam_epsilon=1e-3)
-    config = replace(rnd.Config(), agent=a2c.Config(), num_envs=3)
-    assert config.agent.rollouts.num_envs == 3
+    assert parts(replace(rnd.Config(), agent=a2c.Config(), num_envs=3))["rollouts"].num_envs == 3
 
 
 @pytest.mark.parametrize("name", ["learning_rat", "worker", "rmsprop_epsilon"])

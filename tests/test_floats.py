@@ -1,6 +1,7 @@
 """Every float of every algorithm, traced and concrete, at both ends of what it accepts: the same run."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from purejaxrl_a3c.config import bounds_of, field_types, flat, is_config, is_flo
 
 KEY = jax.random.key(0)
 # Fields that no config of the battery uses, or that are off in it, with settings that make use of them.
-MORE = {
+MORE: dict[str, dict[str, Any]] = {
     "clip_range": {},
     "initial_scale": {"env_id": "Pendulum-v1"},
     "kl_penalty": {"policy_loss": "kl"},
@@ -26,7 +27,7 @@ MORE = {
 
 def annotations(config):
     """The annotation of every float setting, by name."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, annotation in field_types(type(config)).items():
         value = getattr(config, name)
         if is_config(value):
@@ -47,6 +48,7 @@ FIELDS = {
 def extremes(annotation, limit):
     """The smallest and the largest value that a field accepts, or some that are far out."""
     bounds = bounds_of(annotation)
+    assert bounds is not None
     inside = 1e-3 if bounds.open else 0.0
     low = bounds.low + inside
     high = math.inf if bounds.infinite else min(bounds.high - inside, limit)

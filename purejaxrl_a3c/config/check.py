@@ -120,6 +120,6 @@ def _dict_problem(name: str, value: Any) -> str | None:
 
 def _with_article(kind: type) -> str:
     known = {bool: "a bool", str: "a string"}
-    names = {"Module": "flax module", "GradientTransformation": "optax transformation"}
+    names = {"Module": "flax module (an instance)", "GradientTransformation": "optax transformation"}
     name = title(kind) if is_config_type(kind) else names.get(kind.__name__, kind.__name__)
     return known.get(kind) or f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.run.quiet import quiet_orbax
 from purejaxrl_a3c.types import State
 
 _KEPT = 2  # the last one, and the one before in case the disk lost the last one
 _DIGESTS = "digests.json"
 
 
+@quiet_orbax()
 def write(folder: Path, state: State, record: dict[str, Any]) -> None:
     """Write a checkpoint, all of it or nothing. On several processes all must call this; the folder must be shared.
 
@@ -43,6 +45,7 @@ def write(folder: Path, state: State, record: dict[str, Any]) -> None:
         unfinished.rename(step / _DIGESTS)
 
 
+@quiet_orbax()
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the last checkpoint in ``folder``.
 
@@ -52,6 +55,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return _read(folder, _last_whole(folder), record=_orbax().args.JsonRestore()).record
 
 
+@quiet_orbax()
 def read_state(folder: Path, types: State) -> State:
     """The state of the last checkpoint in ``folder``.
 

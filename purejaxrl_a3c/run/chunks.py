@@ -106,9 +106,7 @@ def _iterate(algorithm: Algorithm, key: Key, state: State, count: jax.Array) -> 
     return jax.lax.fori_loop(0, count, iterate, (state, metrics_buffer))
 
 
-def run_in_chunks(
-    run: CompiledRun, key: Key, state: State | None = None, every: int | None = None
-) -> Iterator[Result]:
+def run_in_chunks(run: CompiledRun, key: Key, state: State | None = None, every: int | None = None) -> Iterator[Result]:
     """The run ``make_train(config)(key)``, a fraction of a second at a time.
 
     However it is cut, and wherever it continues from, it is bit for bit the same run. It equals that of ``make_train``

@@ -111,9 +111,7 @@ def train_on_devices(config: AlgorithmConfig, key: Key, devices: Sequence[jax.De
 
 
 @functools.lru_cache(maxsize=8)
-def _on_devices(
-    config: AlgorithmConfig, devices: tuple[jax.Device, ...] | None, batch_axes: int
-) -> Callable[[Key], Result]:
+def _on_devices(config: Any, devices: tuple[jax.Device, ...] | None, batch_axes: int) -> Callable[[Key], Result]:
     make_train(config)  # raises what it does before anything else
     spread_out = spread(config, devices)
     train: Any = make_train(config, AXIS)
@@ -147,7 +145,7 @@ def train_seeds_on_devices(config: AlgorithmConfig, keys: Key, devices: Sequence
 
 
 @functools.lru_cache(maxsize=8)
-def _seeds_on_devices(config: AlgorithmConfig, devices: tuple[jax.Device, ...]) -> Callable[[Key], Result]:
+def _seeds_on_devices(config: Any, devices: tuple[jax.Device, ...]) -> Callable[[Key], Result]:
     train = jax.vmap(make_train(config))
     mesh = Mesh(np.array(devices), (AXIS,))
     seeds = PartitionSpec(AXIS)

@@ -42,7 +42,9 @@ def flags_of(name: str, config: Any) -> Any:
         A dataclass of groups of flags; `read_flags` reads its instances.
     """
     flags = [*_flags_of_config(config), *_flags_of_options()]
-    groups = {title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")}
+    groups = {
+        title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")
+    }
     fields = [(title, _group(title, some)) for title, some in groups.items() if some]
     made = dataclasses.make_dataclass(name.replace("-", "_"), fields, frozen=True)
     module = inspect.getmodule(type(config))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from purejaxrl_a3c.types import Metrics
 
@@ -57,7 +58,9 @@ def plot_learning_curve(path: Path, title: str, metrics: Metrics) -> None:
         axes = figure.add_subplot(grid[1, column])
         values = np.asarray(metrics.losses[name], np.float64)
         finite = np.isfinite(values)
-        axes.plot(*binned_mean(np.asarray(metrics.frames), np.where(finite, values, 0), finite * 1.0, bins=100), color=color)
+        axes.plot(
+            *binned_mean(np.asarray(metrics.frames), np.where(finite, values, 0), finite * 1.0, bins=100), color=color
+        )
         axes.set_title(label, fontsize="medium")
         axes.margins(y=0.1)
     for axes in figure.axes:
@@ -65,7 +68,8 @@ def plot_learning_curve(path: Path, title: str, metrics: Metrics) -> None:
         axes.set_xlim(0, float(metrics.frames[-1]))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.ticklabel_format(axis="x", style="sci", scilimits=(0, 4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.locator_params(axis="x", nbins=5)
     figure.savefig(path, dpi=120)
 
 
@@ -78,7 +82,7 @@ def _draw_returns(axes: Axes, metrics: Metrics) -> None:
     # One dot an iteration would hide the curve in a long run: every k-th is enough to show the spread.
     shown = np.flatnonzero(ended)[:: max(1, ended.sum() // 1500)]
     label = "episodes that ended in an iteration (mean)"
-    axes.plot(metrics.frames[shown], returns[shown], ".", ms=4, alpha=0.35, color="C0", mew=0, label=label)
+    axes.plot(metrics.frames[shown], returns[shown], ".", ms=5, alpha=0.4, color="C0", mew=0, label=label)
     frames, means = binned_mean(np.asarray(metrics.frames), returns, np.asarray(metrics.episodes, np.float64), bins=100)
     axes.plot(frames, means, color="C3", lw=2, label="mean over a hundredth of the run")
-    axes.legend(frameon=False, loc="best")
+    axes.legend(frameon=False, loc="upper left")

@@ -211,8 +211,7 @@ def _train(request: Request, run: CompiledRun, key: jax.Array, out: Path, title:
     record["checkpoint_every_frames"] = options.checkpoint_every_frames
     state, frames_before = None, None
     if options.resume:
-        with quiet.quiet_orbax():
-            state = checkpoint.read_state(options.resume, run.state)
+        state = checkpoint.read_state(options.resume, run.state)
         frames_before = int(state.iteration) * run.frames_per_iteration
     file = None
     if jax.process_index() == 0:
@@ -241,8 +240,7 @@ def _with_checkpoints(
         # Only now: the chunk's metrics are in the folder.
         done = int(chunk.state.iteration)
         if done % every == 0 and done < run.iterations:
-            with quiet.quiet_orbax():
-                checkpoint.write(out, chunk.state, record)
+            checkpoint.write(out, chunk.state, record)
 
 
 def _summary(

@@ -14,6 +14,10 @@ from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Metrics, St
 class AlgorithmConfig(Protocol):
     """The ``Config`` of an algorithm."""
 
+    def __hash__(self) -> int:
+        """By its settings; a config that holds arrays has none."""
+        ...
+
     def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The algorithm of these settings."""
         ...

@@ -140,7 +140,7 @@ def _step(
         goes_on &= ~(metrics["kl"] > target_kl)  # one that is NaN says nothing about how far the policy has moved
     where = None if target_kl is None else goes_on
     new = apply_gradient(optimizer, gradient, loop.opt_state, loop.params, where)
-    return _Loop(*new, goes_on), {name: value for name, value in metrics.items() if name != "kl"}
+    return _Loop(*new, goes_on), metrics
 
 
 def deal(key: Key, batch: Any, num_minibatches: int) -> Any:

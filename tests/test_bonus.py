@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,21 +73,21 @@ def test_moments_are_those_of_everything_seen_and_normalizing_clips():
     everything = np.concatenate(batches)
     np.testing.assert_allclose(found.mean, everything.mean(0), rtol=1e-5)
     np.testing.assert_allclose(found.variance, everything.var(0), rtol=1e-4)
-    rows = np.array([[3.0, 3.0], [1e3, -1e3]], np.float32)
+    rows: Any = np.array([[3.0, 3.0], [1e3, -1e3]], np.float32)
     expected = np.clip((rows - everything.mean(0)) / everything.std(0), -5, 5)
     np.testing.assert_allclose(moments.normalize(found, rows), expected, rtol=1e-3, atol=1e-4)
     assert abs(moments.normalize(found, rows)).max() == 5
 
 
 def test_moments_leave_out_samples_that_are_not_finite():
-    samples = np.random.default_rng(0).normal(3.0, 2.0, size=(20, 2)).astype(np.float32)
+    samples: Any = np.random.default_rng(0).normal(3.0, 2.0, size=(20, 2)).astype(np.float32)
     spoilt = samples.copy()
     spoilt[[3, 5, 9], [0, 1, 0]] = np.nan, np.inf, 1e30
     kept = np.delete(samples, [3, 5, 9], axis=0)
     start = moments.update_moments(moments.start_moments((2,)), samples)
     found, expected = (moments.update_moments(start, rows) for rows in (spoilt, kept))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
-    none = moments.update_moments(start, np.full((4, 2), np.nan, np.float32))
+    none = moments.update_moments(start, jnp.full((4, 2), jnp.nan))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), none, start)
 
 

@@ -126,13 +126,13 @@ def test_a_parameter_that_counts_is_a_whole_number(env_id, name, value, accepted
 def test_a_whole_number_may_be_written_in_any_way(value):
     env = envs.make_episodic("Forever-probe", {"max_steps_in_episode": value})
     state, _ = env.reset(KEY)
-    cut = jax.vmap(lambda time: env.step(KEY, state.replace(time=time), 0)[1].truncated)(jnp.array([48, 49]))
+    cut = jax.vmap(lambda time: env.step(KEY, state.replace(time=time), jnp.int32(0))[1].truncated)(jnp.array([48, 49]))
     np.testing.assert_array_equal(cut, [False, True])
 
 
 def test_a_traced_parameter_has_no_value_to_check():
     def cut(limit):
         env = envs.make_episodic("Forever-probe", {"max_steps_in_episode": limit})
-        return env.step(KEY, env.reset(KEY)[0], 0)[1].truncated
+        return env.step(KEY, env.reset(KEY)[0], jnp.int32(0))[1].truncated
 
     np.testing.assert_array_equal(jax.jit(jax.vmap(cut))(jnp.array([1.0, 2.0])), [True, False])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -131,8 +133,9 @@ def to_env(env, action):
 
 def test_the_bounds_of_an_action_count_one_by_one():
     env = envs.make_episodic("Bounds-probe")
-    assert env.action_space.bounded_components == (False, True, False, False)
-    assert not env.action_space.bounded
+    space: Any = env.action_space
+    assert space.bounded_components == (False, True, False, False)
+    assert not space.bounded
     actions = jnp.array([[0.5, 0.5, 0.5, 0.5], [-7.0, -7.0, -7.0, -7.0], [7.0, 7.0, 7.0, 7.0], [0.0, 0.0, 0.0, 0.0]])
     # One bound clips, two are mapped to, none leaves an action as it is.
     expected = [[0.5, 2.0, 0.5, 0.5], [0.0, -1.0, -7.0, -7.0], [7.0, 3.0, 7.0, 2.0], [0.0, 1.0, 0.0, 0.0]]

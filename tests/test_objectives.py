@@ -1,4 +1,4 @@
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def reinforce(network, baseline, longest, config):
 def every_objective(network, normalize_advantages=True):
     """Every objective by name, with what its loss takes besides."""
     estimator = objectives.extrinsic(network, GAMMA)
-    found = {"policy_gradient": (policy_gradient(network), ())}
+    found: dict[str, Any] = {"policy_gradient": (policy_gradient(network), ())}
     for name in get_args(objectives.OffPolicy):
         found[f"off_policy_{name}"] = off_policy_gradient(network, name), ()
     for name in get_args(objectives.Baseline):
@@ -351,10 +351,10 @@ def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_tha
     for t in range(steps):
         carry, _ = network.step(params, carry, rows.obs[t], rows.first[t])
         if rows.truncated[t] or t == steps - 1:
-            expected[t] = network.step(params, carry, rows.final_obs[t], False)[1].value
+            expected[t] = network.step(params, carry, rows.final_obs[t], jnp.bool_(False))[1].value
     np.testing.assert_allclose(objectives.bootstrap_values(network, params, rows), expected, rtol=1e-4, atol=1e-5)
     # The memory matters: without it the values are others.
-    blind = [network.step(params, network.carry(), obs, False)[1].value for obs in rows.final_obs]
+    blind = [network.step(params, network.carry(), obs, jnp.bool_(False))[1].value for obs in rows.final_obs]
     assert np.abs(np.array(blind) - expected)[expected != 0].min() > 1e-3
 
     # And learning starts from the memory with which the block began.
@@ -365,15 +365,17 @@ def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_tha
 
 def test_explained_variance_is_that_of_the_steps_that_count():
     rng = np.random.default_rng(0)
-    value, target = rng.normal(size=(2, 5, 7)).astype(np.float32)
-    weight = rng.integers(2, size=(5, 7)).astype(np.float32)
+    arrays: Any = rng.normal(size=(2, 5, 7)).astype(np.float32)
+    value, target = arrays
+    weight: Any = rng.integers(2, size=(5, 7)).astype(np.float32)
     counted = weight > 0
     found = explained_variance(value, target, weight)
     assert found == pytest.approx(1 - (target - value)[counted].var() / target[counted].var(), rel=1e-5)
     # With several values their variances are added up.
-    both = [np.stack([x, 3 * x**2], -1) for x in (value, target)]
+    both: Any = [np.stack([x, 3 * x**2], -1) for x in (value, target)]
+    ones: Any = np.ones((5, 7), np.float32)
     expected = 1 - (both[1] - both[0]).var((0, 1)).sum() / both[1].var((0, 1)).sum()
-    assert explained_variance(*both, np.ones((5, 7), np.float32)) == pytest.approx(expected, rel=1e-5)
+    assert explained_variance(both[0], both[1], ones) == pytest.approx(expected, rel=1e-5)
     assert explained_variance(target + 3, target, weight) == pytest.approx(1, abs=1e-5)
 
 

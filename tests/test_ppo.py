@@ -177,7 +177,7 @@ def learn(rule, objective, learner=None, start=0):
 
 
 def test_one_pass_with_one_minibatch_is_lockstep():
-    objective = Objective(lambda params, rows: rows, lambda params, rows: (jnp.mean((params - rows) ** 2), {}))
+    objective = Objective(lambda params, rows: rows, lambda params, rows, *_: (jnp.mean((params - rows) ** 2), {}))
     once, _ = learn(updates.minibatches(optax.adam(0.1), 1, 1), objective)
     lockstep, _ = learn(updates.synchronous(optax.adam(0.1)), objective)
     assert once.params == lockstep.params != 0
@@ -186,7 +186,7 @@ def test_one_pass_with_one_minibatch_is_lockstep():
 
 
 def test_passes_are_the_steps_of_the_optimizer_leaf_by_leaf():
-    def loss(params, rows):
+    def loss(params, rows, *adapted):
         return jnp.mean((rows @ params["weights"] - params["bias"]) ** 2), {}
 
     params: Any = {"weights": jnp.array([0.3, -0.2, 0.1]), "bias": jnp.float32(0.5)}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,7 +81,7 @@ def test_importance_weights_do_not_overflow():
     arrays = as_jax(reference.block(0, 12))
     assert arrays["last"].any()
     for gae_lambda in (0.0, 1.0):
-        clips = {"gae_lambda": gae_lambda, "clip_rho": jnp.inf, "clip_c": 1.0 if gae_lambda else jnp.inf}
+        clips: Any = {"gae_lambda": gae_lambda, "clip_rho": jnp.inf, "clip_c": 1.0 if gae_lambda else jnp.inf}
         with jax.debug_nans(True):
             targets = returns.vtrace(**arrays, log_rho=jnp.full(12, 1000.0), **clips)
         assert jnp.isfinite(targets.value).all()

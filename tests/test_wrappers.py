@@ -514,7 +514,7 @@ def test_moments_that_would_overflow_stay_as_they_are():
     np.testing.assert_array_equal(merge(1.0).weight, 1e6 + W * B)
     spoilt = merge(3e37)
     np.testing.assert_array_equal(spoilt.weight, 1e6)
-    np.testing.assert_array_equal(spoilt.variance, np.broadcast_to(np.float32([1.0, 3e37]), (W, B, 2)))
+    np.testing.assert_array_equal(spoilt.variance, np.broadcast_to(np.array([1.0, 3e37], np.float32), (W, B, 2)))
     np.testing.assert_array_equal(spoilt.new_weight, 0)
 
 
@@ -533,9 +533,9 @@ def test_a_reward_that_is_not_finite_spoils_no_other_reward_of_its_episode(value
         usable = np.abs(np.nan_to_num(total, nan=np.inf)) < 1e30
         totals.append(total[usable])
         total = np.where(last | ~usable, 0.0, total)
-    totals = np.concatenate(totals)
-    np.testing.assert_array_equal(states.statistics.weight, len(totals))
-    np.testing.assert_allclose(np.sqrt(states.statistics.variance), np.full((W, B), totals.std()), rtol=1e-4)
+    counted = np.concatenate(totals)
+    np.testing.assert_array_equal(states.statistics.weight, len(counted))
+    np.testing.assert_allclose(np.sqrt(states.statistics.variance), np.full((W, B), counted.std()), rtol=1e-4)
     assert np.isfinite(timesteps.reward[np.isfinite(raw.reward)]).all()
 
 

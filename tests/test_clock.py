@@ -145,3 +145,16 @@ def test_floats_can_be_mapped_over():
 
     one, two = jax.vmap(spread)(jnp.array([0.1, 0.8]))
     assert one < 1 < two
+
+
+@pytest.mark.parametrize("law", ["gamma", "lognormal", "exponential"])
+def test_a_traced_float_is_the_concrete_one_to_the_last_bit(law):
+    """A service time that differs in its last bit lets one push overtake another."""
+    cv, slowness = 0.4, (1.0, 1.3, 0.7)
+
+    def simulated(cv, slowness):
+        return clock.simulate(KEY, clock.Service(law, cv, slowness), 3, 60)
+
+    concrete = jax.jit(lambda: simulated(cv, slowness))()
+    traced = jax.jit(lambda cv, slow: simulated(cv, (1.0, slow, 0.7)))(jnp.float32(cv), jnp.float32(1.3))
+    jax.tree.map(np.testing.assert_array_equal, traced, concrete)

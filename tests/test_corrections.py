@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -57,3 +58,18 @@ def test_momentum_adds_up_steps_and_none_is_no_state():
     for factor in (1.0, 0.5, 0.75):
         step, state = heavy.update(jnp.asarray(GRADIENT), state)
         np.testing.assert_allclose(step, -0.1 * factor * GRADIENT, rtol=1e-6)
+
+
+def test_a_momentum_of_zero_is_the_same_whether_it_is_traced_or_not():
+    def steps(momentum):
+        optimizer = optimizers.with_momentum(optax.adam(0.1), momentum)
+        state = optimizer.init(jnp.asarray(NEWEST))
+        found = []
+        for scale in (1.0, -3.0):
+            step, state = optimizer.update(jnp.asarray(scale * GRADIENT), state)
+            found.append(step)
+        return found, state
+
+    concrete, traced = jax.jit(lambda: steps(0.0))(), jax.jit(steps)(0.0)
+    jax.tree.map(np.testing.assert_array_equal, traced, concrete)  # and the same state
+    np.testing.assert_array_equal(concrete[0], jax.jit(lambda: steps(None))()[0])

@@ -35,29 +35,29 @@ class Service:
 class Law(Protocol):
     """A distribution of service times with mean 1."""
 
-    def __call__(self, key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+    def __call__(self, key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
         """Service times, float32 ``shape``; ``cv`` is their coefficient of variation, if the law has one to set."""
         ...
 
 
-def constant(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+def constant(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
     """Every task takes as long as any other."""
     del key, cv
     return jnp.ones(shape, jnp.float32)
 
 
-def exponential(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+def exponential(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
     """The law without memory; its coefficient of variation is 1."""
     del cv
     return jax.random.exponential(key, shape, jnp.float32)
 
 
-def gamma(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+def gamma(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
     """The sum of many small exponential times."""
     return jax.random.gamma(key, cv**-2, shape, jnp.float32) * cv**2
 
 
-def lognormal(key: Key, shape: tuple[int, ...], cv: float | jax.Array) -> jax.Array:
+def lognormal(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
     """The product of many small factors."""
     return jnp.exp(jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape, jnp.float32) - 0.5 * jnp.log1p(cv**2))
 
@@ -73,8 +73,17 @@ LAWS: dict[ServiceLaw, Law] = {
 
 def service_times(key: Key, service: Service, shape: tuple[int, ...]) -> jax.Array:
     """Service times, float32 ``shape``, whose last axis is the workers."""
-    times = LAWS[service.service_law](key, shape, service.service_cv)
-    return times * jnp.broadcast_to(jnp.asarray(service.slowness, jnp.float32), shape) if service.slowness else times
+    times = LAWS[service.service_law](key, shape, _as_if_traced(service.service_cv))
+    return times * jnp.broadcast_to(_as_if_traced(service.slowness), shape) if service.slowness else times
+
+
+def _as_if_traced(value: float | jax.Array | tuple[float | jax.Array, ...]) -> jax.Array:
+    """The numbers as float32, hidden from the compiler.
+
+    It would compute with constants in another way than with the same numbers traced. The times would differ in their
+    last bits, and a run in which one push overtakes another is another run.
+    """
+    return jax.lax.optimization_barrier(jnp.asarray(value, jnp.float32))
 
 
 class Clock(NamedTuple):

@@ -106,6 +106,7 @@ SMALL = {
         {"SUITES": {"defaults": {"Catch-bsuite": suites.both(env_id="Catch-bsuite", total_frames=1_280)}}},
         main(seeds=2, episodes=2),
     ),
+    "dip": Small({}, main(2, 20_000)),
     "memory": Small({"SETTINGS": {"a2c": "num_envs=64"}}, main((640,))),
     "redraw": Small({}, run_redraw),
     "same_numbers": Small({}, run_same_numbers),

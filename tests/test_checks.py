@@ -190,11 +190,12 @@ def test_bad_settings_of_impala(field, value, accepted):
         ("baseline", "mean", "one of value, none"),
         ("longest_episode", 0, "an int >= 1"),
         ("longest_episode", 1001, "at most rollout_length, 1000"),
+        ("longest_episode", 499, "at least time_limit, 500"),
     ],
 )
 def test_bad_settings_of_reinforce(field, value, accepted):
     with pytest.raises(ValueError, match=re.escape(accepted)) as error:
-        make_train(replace(reinforce.Config(), **{field: value}))
+        make_train(replace(reinforce.Config(), time_limit=500, **{field: value}))
     assert str(error.value).startswith(f"{field}: {value!r} ")
 
 

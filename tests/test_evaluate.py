@@ -4,7 +4,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import InputError, a2c, evaluate, make_train
+from purejaxrl_a3c import InputError, a2c, evaluate, make_train, reinforce
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs.spaces import Discrete
 from purejaxrl_a3c.networks.distributions import Categorical
@@ -146,3 +146,11 @@ def test_a_key_that_is_none_is_named(state, wrong):
 def test_both_kinds_of_key_give_the_same_numbers(state):
     new, old = (evaluate(CONFIG, state, key, episodes=8) for key in (jax.random.key(3), jax.random.PRNGKey(3)))
     np.testing.assert_array_equal(new, old)
+
+
+def test_a_run_of_reinforce_whose_rollouts_are_too_short_says_that_it_learns_nothing():
+    config = replace(reinforce.Config(), num_envs=2, rollout_length=8, longest_episode=8, total_frames=64)
+    metrics = jax.jit(make_train(replace(config, env_id="Pendulum-v1")))(jax.random.key(0)).metrics
+    assert (metrics.losses["learned_steps"] == 0).all()
+    metrics = jax.jit(make_train(replace(config, env_id="Pendulum-v1", time_limit=4)))(jax.random.key(0)).metrics
+    assert (metrics.losses["learned_steps"] > 0).any()

@@ -24,7 +24,8 @@ class Config:
     rollouts: loops.Batch = loops.Batch(num_envs=8, rollout_length=1000)
     longest_episode: Count = 500
     """Length of the longest episode in frames. Episodes that start too late in a rollout to last so long are not
-    learned from; longer ones may be left out, which would prefer short episodes."""
+    learned from; longer ones may be left out, which would prefer short episodes. The metric learned_steps is the
+    share of steps that the policy learns from: at 0, rollouts are shorter than the episodes and nothing is learned."""
     baseline: objectives.Baseline = "value"
     """The baseline that is subtracted from the returns: a learned value function, or none (Williams 1992)."""
 
@@ -42,6 +43,8 @@ class Config:
         if self.longest_episode > self.rollouts.rollout_length:
             accepted = f"at most rollout_length, {self.rollouts.rollout_length}"
             reject("longest_episode", self.longest_episode, accepted)
+        if self.env.wrappers.time_limit > self.longest_episode:
+            reject("longest_episode", self.longest_episode, f"at least time_limit, {self.env.wrappers.time_limit}")
         layout = loops.make_layout(self.rollouts, axis_name)
         optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations)
         make_objective = partial(

@@ -109,6 +109,7 @@ def actor_critic(
         steps = learned(trajectory)
         terms["policy_loss"] *= steps.policy
         terms["value_loss"] *= steps.value
+        terms["learned_steps"] = steps.policy.astype(jnp.float32)  # the share of steps that the policy learns from
         return terms, Fit(outputs.value, targets.value, steps.value.astype(jnp.float32))
 
     def loss(params: Params, batch: tuple[Trajectory, Any], *adapted: jax.Array) -> tuple[jax.Array, Scalars]:

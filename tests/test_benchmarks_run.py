@@ -79,6 +79,12 @@ def run_same_numbers(script: Any) -> None:
             script.main("before")
 
 
+def run_ab(script: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "measure", lambda tree, seconds: {"A3C": 2.0 if (tree / "README.md").exists() else 0.0})
+        script.main("HEAD~1", turns=2)
+
+
 def run_redraw(script: Any) -> None:
     committed = FOLDER / "results" / "claims" / "nstep.json"
     (record.RESULTS / "claims").mkdir()
@@ -106,6 +112,7 @@ SMALL = {
         {"SUITES": {"defaults": {"Catch-bsuite": suites.both(env_id="Catch-bsuite", total_frames=1_280)}}},
         main(seeds=2, episodes=2),
     ),
+    "ab": Small({}, run_ab),
     "dip": Small({}, main(2, 20_000)),
     "memory": Small({"SETTINGS": {"a2c": "num_envs=64"}}, main((640,))),
     "redraw": Small({}, run_redraw),

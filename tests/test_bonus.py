@@ -101,6 +101,15 @@ def test_an_observation_that_is_not_finite_does_not_spoil_the_bonus(env, blocks)
     assert after.observations.weight == state.observations.weight + W * B * T - 1
 
 
+def test_a_gradient_that_is_not_finite_does_not_spoil_the_predictor(env, blocks):
+    bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)
+    state = bonus.observe(bonus.init(KEY, (W, B)), blocks[0])
+    state = state._replace(target=jax.tree.map(lambda x: 1e30 * x, state.target))
+    after, paid = jax.jit(bonus.update)(KEY, state, blocks[0])
+    jax.tree.map(np.testing.assert_array_equal, after.predictor, state.predictor)
+    assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after, paid.bonus)))
+
+
 def test_bonuses_are_divided_by_the_deviation_of_their_discounted_sums(env, blocks):
     """Which goes on from block to block and does not know of episodes."""
     bonus = bonuses.random_network_distillation(CONFIG, NETWORK, env)

@@ -25,7 +25,7 @@ from purejaxrl_a3c.types import (
     TargetEstimator,
     Trajectory,
 )
-from purejaxrl_a3c.updates.gradient import gradient_of
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of
 from purejaxrl_a3c.updates.minibatches import deal
 
 
@@ -208,8 +208,7 @@ def train_predictor(parts: Parts, key: Key, state: RNDState, rows: jax.Array) ->
     def learn(loop: tuple[Params, Any], minibatch: jax.Array) -> tuple[tuple[Params, Any], None]:
         predictor, opt_state = loop
         gradient, _ = gradient_of(objective, predictor, minibatch, axis_name=parts.axis_name)
-        step, opt_state = parts.optimizer.update(gradient, opt_state, predictor)
-        return (optax.apply_updates(predictor, step), opt_state), None
+        return apply_gradient(parts.optimizer, gradient, opt_state, predictor), None
 
     def learn_all(loop: tuple[Params, Any], key: Key) -> tuple[tuple[Params, Any], None]:
         return jax.lax.scan(learn, loop, deal(key, rows, parts.settings.num_predictor_minibatches))

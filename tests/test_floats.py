@@ -78,7 +78,7 @@ def test_a_traced_float_is_the_concrete_one_at_both_ends_of_its_bounds(field):
     for i, value in enumerate(values):
         concrete = jax.jit(lambda value=value: losses(value))()
         for key in ("policy_loss", "value_loss", "entropy", "gradient_norm"):
-            np.testing.assert_allclose(traced[key][i], concrete[key], rtol=5e-3, atol=1e-4, err_msg=f"{key} at {value}")
+            np.testing.assert_allclose(traced[key][i], concrete[key], rtol=1e-2, atol=1e-4, err_msg=f"{key} at {value}")
 
 
 def test_a_limit_of_infinity_is_no_limit():

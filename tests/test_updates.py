@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from purejaxrl_a3c import updates
+from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.types import Objective
 from purejaxrl_a3c.updates import Asynchrony, Service, corrections, optimizers
@@ -125,6 +126,12 @@ def test_updates_on_the_clock_equal_the_event_loop(name, lag, max_lead):
             events.append((worker, targets(i)[worker], np.flatnonzero(batch.pull_after == k).tolist()))
     assert len(events) > 18
     assert_learned(learner, reported, event_loop(optimizer, events, lag or 0))
+
+
+@pytest.mark.parametrize("max_pushes", [0, W + 1])
+def test_a_batch_has_at_least_one_push_and_at_most_one_of_each_worker(max_pushes):
+    with pytest.raises(InputError, match=f"max_pushes: {max_pushes} .* an int from 1 to num_workers, {W}"):
+        asynchronous(optax.sgd(0.1), W, Asynchrony("clock"), max_pushes=max_pushes)
 
 
 @pytest.mark.parametrize("schedule", ["random", "clock"])

@@ -51,7 +51,7 @@ def asynchronous(
         gradient_at_newest: take a worker's gradient when it pushes, at the shared parameters of that moment, as
             IMPALA's learner does; the staleness is then that of the trajectories, for the objective to correct. Pushes
             depend on each other, so the gradients are taken one after the other.
-        axis_name: of the devices that share the workers out or, with ``gradient_at_newest``, every worker's
+        axis_name: the axis of the devices that share the workers out or, with ``gradient_at_newest``, every worker's
             environments; or None.
 
     Returns:
@@ -63,6 +63,8 @@ def asynchronous(
     check_asynchrony(asynchrony, num_workers)
     if asynchrony.device_delay:
         checks.reject("device_delay", asynchrony.device_delay, "0, except in A3C, see `updates.overlapped`")
+    if max_pushes is not None and not 1 <= max_pushes <= num_workers:
+        checks.reject("max_pushes", max_pushes, f"an int from 1 to num_workers, {num_workers}")
     on_clock = asynchrony.schedule == "clock"
     # Where the gradient is taken at the newest parameters, every device needs all workers, and has a part of each.
     shared_by_worker = None if gradient_at_newest else axis_name

@@ -98,7 +98,7 @@ def averaging(
         num_workers: ``W``, of all devices.
         sync_every: rounds from one mixing to the next; with 1, a plain mean and SGD it is A2C.
         mix: `mean` or `ring`; None: ``mean()``.
-        axis_name: of the devices that share the workers out, or None.
+        axis_name: the axis of the devices that share the workers out, or None.
 
     Returns:
         An `UpdateRule`; its learner's ``params`` are as of the last mixing.

@@ -20,7 +20,7 @@ def gradient_at(
         objective: the `Objective`.
         params: where the gradient is taken.
         trajectories: leaves ``[B, T, ...]``.
-        axis_name: of the devices that share the environments out, or None. All of them have as many environments, and
+        axis_name: the axis of the devices that share the environments out, or None. All of them have as many environments, and
             the results are means over the devices.
 
     Returns:
@@ -29,6 +29,17 @@ def gradient_at(
         0.0; and ``staleness`` and ``staleness_within``, which are 0 here: a rule that applies gradients later counts.
     """
     return gradient_of(objective, params, objective.prepare(params, trajectories), axis_name=axis_name)
+
+
+def vector_gradient_at(
+    objective: Objective, params: Params, trajectories: Trajectory, axis_name: AxisName = None
+) -> tuple[jax.Array, Scalars]:
+    """As `gradient_at`, raveled into one vector ``[P]``.
+
+    Applying it takes a few kernels, not a few for every leaf: rules that apply many gradients in turn do it this way.
+    """
+    gradient, metrics = gradient_at(objective, params, trajectories, axis_name)
+    return ravel(gradient), metrics
 
 
 def gradient_of(

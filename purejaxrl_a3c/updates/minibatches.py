@@ -78,7 +78,7 @@ def minibatches(
         target_kl: stop learning from this rollout once the policy has moved by more than this many nats, as measured
             on a minibatch before its gradient step; None: never stop. It needs an objective that reports ``kl``.
         adaptive: an `Adaptive`; None: the loss takes no further arguments.
-        axis_name: of the devices that share the environments out, or None. Each deals out its own items: a minibatch
+        axis_name: the axis of the devices that share the environments out, or None. Each deals out its own items: a minibatch
             has as many of every device, so with more than one minibatch the run is not number for number that of one.
 
     Returns:

@@ -1,5 +1,6 @@
 """A3C between devices that do not wait for each other's gradients."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, Schedule, check_asynchrony
-from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -65,7 +66,7 @@ def overlapped(
         optimizer: an optax transformation of vectors ``[P]``.
         num_workers: ``W``, of all devices.
         asynchrony: an `Asynchrony` whose ``device_delay`` is ``k >= 1``.
-        axis_name: of the devices that share the workers out, or None.
+        axis_name: the axis of the devices that share the workers out, or None.
 
     Returns:
         An `UpdateRule`; its learner's ``params`` are those that all devices have in common.
@@ -114,12 +115,7 @@ def _update(
 ) -> tuple[Learner, Scalars]:
     # The oldest gradients depend on nothing that is computed in this round, so they may travel all the while.
     arrived = collectives.gather(learner.waiting[0], setup.axis_name)[learner.orders[0]]
-
-    def gradient(params: Params, trajectories: Trajectory) -> tuple[jax.Array, Scalars]:
-        found, metrics = gradient_at(objective, params, trajectories)
-        return ravel(found), metrics
-
-    gradients, metrics = jax.vmap(gradient)(learner.snapshots, trajectories)
+    gradients, metrics = jax.vmap(partial(vector_gradient_at, objective))(learner.snapshots, trajectories)
     params, unravel = ravel_pytree(learner.params)
     shared = _push_arrived(setup, learner.rounds, _Shared(params, learner.opt_state), arrived)
     workers = ORDERS[setup.schedule](key, setup.num_workers)

@@ -14,7 +14,7 @@ from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Traje
 from purejaxrl_a3c.updates import reads, split
 from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.clock import Clock
-from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -165,19 +165,11 @@ def push_all(
     return learner, gradients.metrics, reported | {"staleness": staleness, "staleness_within": within}
 
 
-def _vector_at(
-    setup: Setup, objective: Objective, params: Params, trajectories: Trajectory
-) -> tuple[jax.Array, Scalars]:
-    """The gradient of one worker. One vector, not a tree: a push is then a few kernels, not a few for each leaf."""
-    gradient, metrics = gradient_at(objective, params, trajectories, setup.mean_over)
-    return ravel(gradient), metrics
-
-
 def _take_gradients(setup: Setup, objective: Objective, acting: Params, trajectories: Trajectory) -> _Gradients:
     """The gradients of all devices' workers at their snapshots, unless they are taken when they are pushed."""
     found = _Gradients(None, jax.vmap(ravel)(acting), {})
     if not setup.gradient_at_newest:
-        vectors, metrics = jax.vmap(partial(_vector_at, setup, objective))(acting, trajectories)
+        vectors, metrics = jax.vmap(partial(vector_gradient_at, objective))(acting, trajectories)
         found = found._replace(vectors=vectors, metrics=metrics)
     return collectives.gather(found, setup.axis_name)
 
@@ -194,7 +186,7 @@ def _gradient_of_push(
 
     def at_newest(newest: jax.Array, row: jax.Array) -> tuple[jax.Array, Scalars]:
         rows = jax.tree.map(lambda x: x[row], trajectories)
-        return _vector_at(setup, objective, unravel(newest), rows)
+        return vector_gradient_at(objective, unravel(newest), rows, setup.mean_over)
 
     return at_newest if vectors is None else computed
 

@@ -28,7 +28,7 @@ def pull(
     """What some workers see when they pull.
 
     Args:
-        key: of the update; for torn reads.
+        key: consumed; for torn reads.
         asynchrony: the `Asynchrony`.
         recent: float32 ``[R, P]``, see above.
         newest: int32 ``[W]``, the newest version at the time when each worker pulls.
@@ -44,7 +44,7 @@ def pull(
         lag = jnp.clip(jnp.round(jnp.asarray(asynchrony.lag, jnp.float32)).astype(jnp.int32), 0, asynchrony.max_lag)
         seen = jnp.maximum(newest - lag, 0)
         return recent[seen[workers] % num_versions], seen
-    age = _ages(jax.random.fold_in(key, 1), asynchrony, newest.shape[0], leaf_sizes)
+    age = _ages(key, asynchrony, newest.shape[0], leaf_sizes)
     row = jnp.maximum(newest[:, None] - age, 0) % num_versions
     return recent[row[workers], jnp.arange(num_params)[None]], newest
 

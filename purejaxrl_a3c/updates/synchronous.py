@@ -22,7 +22,7 @@ def synchronous(optimizer: optax.GradientTransformation, axis_name: AxisName = N
 
     Args:
         optimizer: an optax transformation.
-        axis_name: of the devices that share the environments out, or None.
+        axis_name: the axis of the devices that share the environments out, or None.
 
     Returns:
         An `UpdateRule` with one worker.

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.envs import statistics
 from purejaxrl_a3c.types import AxisName
 
@@ -19,22 +20,21 @@ def update_moments(
 ) -> statistics.Statistics:
     """Running moments after some more samples.
 
-    Samples that are not `statistics.is_usable` are left out, because they would spoil the moments for the whole run.
+    If any of the samples is not `statistics.is_usable`, all of them are left out: they would spoil the moments for the
+    whole run. Agents skip the gradients of such a rollout as well.
 
     Args:
         moments: of all samples until now.
         samples: ``[N, ...]``, on this device.
         axis_name: name of the axis of devices, or None. The samples of all devices count.
     """
-    usable = jax.vmap(statistics.is_usable)(samples)
-    mask = usable.reshape(-1, *(1,) * (samples.ndim - 1))
-    kept = jnp.where(mask, samples, 0.0)
-    weight = usable.sum(dtype=jnp.float32)
-    mean = kept.sum(0) / jnp.maximum(weight, 1.0)
-    squares = jnp.where(mask, jnp.square(kept - mean[None]), 0.0).sum(0)
-    added = moments._replace(new_weight=weight, new_mean=mean, new_squares=squares)
+    mean = samples.mean(0)
+    added = moments._replace(
+        new_weight=jnp.float32(samples.shape[0]), new_mean=mean, new_squares=jnp.square(samples - mean[None]).sum(0)
+    )
     merged = statistics.merge(jax.tree.map(lambda x: x[None, None], added), axis_name)
-    return jax.tree.map(lambda x: x[0, 0].astype(jnp.float32), merged)
+    spoilt = collectives.total((~statistics.is_usable(samples)).astype(jnp.float32), axis_name) > 0
+    return jax.tree.map(lambda new, old: jnp.where(spoilt, old, new[0, 0].astype(old.dtype)), merged, moments)
 
 
 def normalize(moments: statistics.Statistics, obs: jax.Array) -> jax.Array:

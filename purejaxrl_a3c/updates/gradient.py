@@ -20,8 +20,8 @@ def gradient_at(
         objective: the `Objective`.
         params: where the gradient is taken.
         trajectories: leaves ``[B, T, ...]``.
-        axis_name: the axis of the devices that share the environments out, or None. All of them have as many environments, and
-            the results are means over the devices.
+        axis_name: the axis of the devices that share the environments out, or None. All of them have as many
+            environments, and the results are means over the devices.
 
     Returns:
         The gradient, and the scalars to report. These are the objective's; ``gradient_norm``, the global norm before

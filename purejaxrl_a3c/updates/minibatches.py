@@ -78,8 +78,9 @@ def minibatches(
         target_kl: stop learning from this rollout once the policy has moved by more than this many nats, as measured
             on a minibatch before its gradient step; None: never stop. It needs an objective that reports ``kl``.
         adaptive: an `Adaptive`; None: the loss takes no further arguments.
-        axis_name: the axis of the devices that share the environments out, or None. Each deals out its own items: a minibatch
-            has as many of every device, so with more than one minibatch the run is not number for number that of one.
+        axis_name: the axis of the devices that share the environments out, or None. Each deals out its own items, and
+            a minibatch has as many of every device. So with more than one minibatch the run differs from that of one
+            device.
 
     Returns:
         An `UpdateRule` with one worker.

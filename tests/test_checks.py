@@ -161,6 +161,14 @@ def test_bad_settings_of_ppo(field, value, accepted):
     assert str(error.value).startswith(f"{field}: {value!r} ")
 
 
+@pytest.mark.parametrize("core", ["feed_forward", "gru"])
+def test_a_minibatch_of_one_step_has_nothing_to_normalise_over(core):
+    config = replace(ppo.Config(), num_envs=8, rollout_length=1, num_minibatches=8, core=core)
+    with pytest.raises(ValueError, match="num_minibatches: 8 is not accepted; it must be less than 8"):
+        config.build()
+    replace(config, normalize_advantages=False).build()
+
+
 def test_minibatches_of_a_recurrent_network_are_whole_environments():
     config = replace(ppo.Config(), num_envs=8, rollout_length=5, num_minibatches=5)
     config.build()

@@ -247,7 +247,10 @@ def test_seeds_on_devices_with_and_without_communication():
     keys = jax.random.split(KEY, 4)
     expected = jax.jit(jax.vmap(make_train(config)))(keys)
     close(devices.train_seeds_on_devices(config, keys, jax.devices()[:2]), expected, rtol=2e-3, atol=1e-4)
-    close(devices.train_on_devices(config, keys, jax.devices()[:2]), expected, rtol=2e-3, atol=1e-4)
+    shared = devices.train_on_devices(config, keys, jax.devices()[:2])
+    # The variance of the targets is that of each device's own.
+    shared, expected = (x._replace(metrics=without(x.metrics, "explained_variance")) for x in (shared, expected))
+    close(shared, expected, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ class Config:
         envs, steps = self.rollouts.num_envs, self.rollouts.rollout_length
         if self.network.core != "feed_forward":
             check_divides("num_minibatches", self.num_minibatches, "num_envs, as the core is recurrent", envs)
-            return
-        check_divides("num_minibatches", self.num_minibatches, "num_envs * rollout_length", envs * steps)
+        else:
+            check_divides("num_minibatches", self.num_minibatches, "num_envs * rollout_length", envs * steps)
         if self.normalize_advantages and self.num_minibatches == envs * steps:
             # The advantage of a single step is normalised to 0, from which nothing is learned.
             accepted = f"less than {envs * steps}, so that a minibatch has more than one step to normalise over"

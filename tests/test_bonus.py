@@ -81,12 +81,12 @@ def test_moments_are_those_of_everything_seen_and_normalizing_clips():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_moments_leave_out_samples_with_numbers_that_would_spoil_them(value):
-    samples = np.random.default_rng(0).normal(3.0, 2.0, size=(20, 2)).astype(np.float32)
+    samples: Any = np.random.default_rng(0).normal(3.0, 2.0, size=(20, 2)).astype(np.float32)
     start = moments.update_moments(moments.start_moments((2,)), samples)
     samples[3, 1] = value
     jax.tree.map(np.testing.assert_array_equal, moments.update_moments(start, jnp.asarray(samples)), start)
     # If only one device has such a sample, no device may go on without the others.
-    both = np.stack([samples, np.ones_like(samples)])
+    both: Any = np.stack([samples, np.ones_like(samples)])
     found = jax.vmap(moments.update_moments, (None, 0, None), axis_name="device")(start, both, "device")
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, np.stack([y, y])), found, start)
 

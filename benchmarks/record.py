@@ -20,8 +20,6 @@ from benchmarks.figures import DOTS_PER_INCH
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 """The folder that results are written to; the tests write elsewhere."""
-README = ROOT / "benchmarks" / "speed.md"
-"""The page that `put_into_readme` writes tables into."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
@@ -114,14 +112,14 @@ def spread(values: Any, digits: int = 0) -> str:
     return f"{middle:,.{digits}f} ({low:,.{digits}f} - {high:,.{digits}f})"
 
 
-def put_into_readme(name: str, text: str) -> None:
-    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` in the README."""
+def put_into_page(page: Path, name: str, text: str) -> None:
+    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` in a page."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-    before, _, rest = README.read_text().partition(begin)
+    before, _, rest = page.read_text().partition(begin)
     _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"README.md: {begin.strip()!r} and {end!r} are not both there")
-    README.write_text(before + begin + text + end + after)
+        raise ValueError(f"{page.name}: {begin.strip()!r} and {end!r} are not both there")
+    page.write_text(before + begin + text + end + after)
 
 
 def _picture(name: str) -> Path:

@@ -20,11 +20,12 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from benchmarks import parts, roofline
 from benchmarks.figures import caption, color_of, legend_above, panels
 from benchmarks.peers.processes import compile_sources
-from benchmarks.record import markdown_table, put_into_readme, save
+from benchmarks.record import ROOT, markdown_table, put_into_page, save
 from benchmarks.timing import in_turns, rate
 from purejaxrl_a3c import a2c, a3c, ppo
 from purejaxrl_a3c.config import replace
 
+PAGE = ROOT / "benchmarks" / "speed.md"
 WORKERS = 16
 COMPILED, COMPILATIONS = ("a3c", "a2c", "ppo"), 5  # default runs whose compilation is timed, and how often
 FOREVER = 1_000_000_000  # frames: the learning rate does not reach 0 while we measure
@@ -125,7 +126,7 @@ def ceilings(rows):
 
 
 def tables(data):
-    """Markdown of what `measure` found; the first table is the README's."""
+    """Markdown of what `measure` found; the first table is for the page on speed."""
     rows, best = data["rows"], roofline.Demand(*data["peaks"])
     ceiling = ceilings(rows)
     speeds, times, machine = [], [], []
@@ -225,7 +226,7 @@ def main(
     repetitions: Annotated[int, tyro.conf.arg(help="turns, of which the median counts")] = 7,
     seconds: Annotated[float, tyro.conf.arg(help="of one measurement")] = 0.4,
 ):
-    """Measure and write results/speed_SUITE.json, .md and .png, and the README's table."""
+    """Measure and write results/speed_SUITE.json, .md and .png, and the table in the page on speed."""
     if suite not in SUITES:
         raise SystemExit(f"suite: {suite!r}; accepted: {', '.join(SUITES)}")
     compiling = compile_seconds(COMPILED, COMPILATIONS)
@@ -238,7 +239,7 @@ def main(
     written = tables(data)
     save(f"speed_{suite}", data, "".join(written), draw=draw)
     if suite != "small":
-        put_into_readme(f"speed on a {suite.upper()}", written[1])
+        put_into_page(PAGE, f"speed on a {suite.upper()}", written[1])
 
 
 if __name__ == "__main__":

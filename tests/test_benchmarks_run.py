@@ -82,7 +82,7 @@ def run_same_numbers(script: Any) -> None:
 def run_ab(script: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "measure", lambda tree, seconds: {"A3C": 2.0 if (tree / "README.md").exists() else 0.0})
-        script.main("HEAD~1", turns=2)
+        script.main("HEAD", turns=2)
 
 
 def run_redraw(script: Any) -> None:
@@ -153,9 +153,9 @@ def test_every_script_has_a_small_run():
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    """A folder that scripts write to instead of the committed results, the README and the page of claims."""
+    """A folder that scripts write to instead of the committed results and the pages with tables."""
     monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(record, "README", tmp_path / "README.md")
+    monkeypatch.setattr("benchmarks.speed.PAGE", tmp_path / "speed.md")
     monkeypatch.setattr("benchmarks.claims.__main__.PAGE", tmp_path / "README.md")
     record.RESULTS.mkdir()
     # Compiling is nearly all of the time. Ranks may be promoted where the scripts run for real.

@@ -31,7 +31,7 @@ def normalize_observations(env: Env) -> Env:
     """
 
     def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
-        scaled = (obs - moments.mean) / statistics.standard_deviation(moments)
+        scaled = (obs.astype(jnp.float32) - moments.mean) / statistics.standard_deviation(moments)
         return jnp.clip(scaled, -_LARGEST, _LARGEST)
 
     def reset(key: Key) -> tuple[NormalizeState, Observation]:

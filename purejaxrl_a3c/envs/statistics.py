@@ -29,8 +29,8 @@ class Statistics(NamedTuple):
 
 def start(shape: tuple[int, ...]) -> Statistics:
     """The statistics of no samples, for samples of ``shape``."""
-    zero, zeros = jnp.float32(0), jnp.zeros(shape)
-    return Statistics(zero, zeros, jnp.ones(shape), zero, zeros, zeros)
+    zero, zeros = jnp.float32(0), jnp.zeros(shape, jnp.float32)
+    return Statistics(zero, zeros, jnp.ones(shape, jnp.float32), zero, zeros, zeros)
 
 
 def is_usable(sample: jax.Array) -> jax.Array:
@@ -43,6 +43,7 @@ def add(statistics: Statistics, sample: jax.Array) -> Statistics:
 
     A sample that is not usable is left out, because it would spoil the moments for the rest of the run.
     """
+    sample = sample.astype(jnp.float32)  # some environments compute with 64 bits where JAX may
     weight = statistics.new_weight + 1
     difference = sample - statistics.new_mean
     mean = statistics.new_mean + difference / weight

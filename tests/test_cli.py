@@ -21,6 +21,8 @@ from purejaxrl_a3c.run.metrics_file import columns
 from purejaxrl_a3c.run.session import Options
 from purejaxrl_a3c.updates import Asynchrony, Service
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 QUICK = [
     "--env-id",
     "Catch-bsuite",

@@ -19,6 +19,8 @@ from purejaxrl_a3c.envs import SUITES
 from purejaxrl_a3c.run import cli
 from purejaxrl_a3c.run.flags import flags_of
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md"]
 PAGES += sorted(

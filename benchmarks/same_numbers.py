@@ -56,13 +56,17 @@ def train_commit(commit: str) -> dict[str, np.ndarray]:
 
 
 def compare(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> list[list[str]]:
-    """A row for every config: its name, how many numbers there are, and how many of them differ."""
+    """A row for every config: its name, how many numbers there are, how many differ, and by how much at most."""
     rows = []
     for name in sorted({key.partition(" ")[0] for key in before}):
         keys = sorted(key for key in before | after if key.partition(" ")[0] == name)
         same_names = all(key in before and key in after for key in keys)
-        differ = sum(int((before[key] != after[key]).sum()) for key in keys) if same_names else "other arrays"
-        rows.append([name, f"{sum(before[key].size for key in keys if key in before):,}", f"{differ}"])
+        size = f"{sum(before[key].size for key in keys if key in before):,}"
+        if not same_names:
+            rows.append([name, size, "other arrays", ""])
+            continue
+        gaps = np.concatenate([np.abs(before[key] - after[key]).ravel() for key in keys])
+        rows.append([name, size, f"{np.count_nonzero(gaps)}", f"{gaps.max():.0e}" if gaps.any() else ""])
     return rows
 
 
@@ -79,8 +83,8 @@ def main(
     rows = compare(train_commit(before), train_commit(after))
     title = f"Final parameters of the contract battery, {before} and {after or 'the working tree'}, bit for bit.\n\n"
     data = {"before": before, "after": after, "results": rows}
-    save("same_numbers", data, title + markdown_table(["config", "parameters", "that differ"], rows))
-    if any(differ != "0" for *_, differ in rows):
+    save("same_numbers", data, title + markdown_table(["config", "parameters", "that differ", "by at most"], rows))
+    if any(differ != "0" for _, _, differ, _ in rows):
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """Errors that are raised before anything is compiled: each names the field, its value and what is accepted."""
 
 import difflib
+import importlib.metadata
 import operator
 import reprlib
 from collections.abc import Collection
@@ -79,4 +80,7 @@ def reject_missing_suite(env_id: str, error: Exception) -> NoReturn:
         InputError: always.
     """
     suite = env_id.partition("/")[0]
-    reject("env_id", env_id, f"of a suite that is installed: pip install 'purejaxrl-a3c[{suite}]' ({error})")
+    # The suite's own package can be installed beside a checkout and beside an installed package alike.
+    named = (line.partition(";") for line in importlib.metadata.requires("purejaxrl-a3c") or ())
+    package = next((package.strip() for package, _, extra in named if f"'{suite}'" in extra.replace('"', "'")), suite)
+    reject("env_id", env_id, f"of a suite that is installed: pip install '{package}' ({error})")

@@ -107,6 +107,10 @@ def _unchanged(states: EnvState, axis_name: AxisName = None) -> EnvState:
     return states
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 class Env(NamedTuple):
     """An environment as pure functions, for a single copy of it.
 
@@ -125,6 +129,10 @@ class Env(NamedTuple):
     Running statistics are merged here, over the copies on all devices, and stand still between two calls."""
     freeze: Callable[[EnvState], "Env"] | None = None
     """State of one copy -> the environment for evaluation, which keeps that state's statistics; None if episodic."""
+    from_native: Callable[[Any], Observation] = _same
+    """An observation as the suite's own library gives it -> that of the bare episodic environment, before wrappers."""
+    to_native: Callable[[Action], Any] = _same
+    """An action of ``action_space`` -> the action that the suite's own library takes."""
 
 
 class Outputs(NamedTuple):
@@ -311,10 +319,25 @@ def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
         return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
 
+class Pretrained(NamedTuple):
+    """What a run can begin with, from the state of another one."""
+
+    params: Params
+    observations: Any = None  # `envs.statistics.Statistics`, leaves without axes of copies; None: of no observations
+
+
+class Init(Protocol):
+    """Makes the state at the start of a run."""
+
+    def __call__(self, key: Key, pretrained: Pretrained | None = None) -> State:
+        """The state, with parameters of its own or with ``pretrained`` ones. The key is consumed."""
+        ...
+
+
 class Algorithm(NamedTuple):
     """A learning algorithm on an environment: everything that ``train`` and ``evaluate`` need."""
 
-    init: Callable[[Key], State]
+    init: Init
     """key -> state."""
     step: Callable[[Key, State], tuple[State, Metrics]]
     """(key, state) -> (state, metrics): one iteration of acting and learning."""
@@ -322,6 +345,8 @@ class Algorithm(NamedTuple):
     """state -> the function (carry, obs, first) -> (carry, outputs) that acts."""
     eval_env: Callable[[State], Env]
     """state -> the environment for evaluation."""
+    observer: Callable[[State], Any]
+    """state -> how the agent sees the bare environment's observations: an `envs.Observer`."""
     split: Callable[[State], Any]
     """state -> the same tree with, for every leaf, the axis along which devices share it out; -1: each has all."""
     env: Env

@@ -3,5 +3,6 @@
 from purejaxrl_a3c.envs.config import Config, Wrappers
 from purejaxrl_a3c.envs.make import SUITES, make, make_episodic
 from purejaxrl_a3c.envs.names import list_names
+from purejaxrl_a3c.envs.observer import Observer, make_observer
 
-__all__ = ["SUITES", "Config", "Wrappers", "list_names", "make", "make_episodic"]
+__all__ = ["SUITES", "Config", "Observer", "Wrappers", "list_names", "make", "make_episodic", "make_observer"]

@@ -51,7 +51,7 @@ def make(config: Config, gamma: float | jax.Array) -> Env:
         _check_self_resetting(config)
         return config.env_id
     w = config.wrappers
-    env = _wrap_episodic(make_episodic(config.env_id, config.env_params), w, config.env_id)
+    env = wrap_episodic(make_episodic(config.env_id, config.env_params), w, config.env_id)
     env = wrappers.auto_reset(env, w.stagger_resets)
     if w.normalize_observations:
         env = normalize.normalize_observations(env)
@@ -83,7 +83,7 @@ def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -
     return SUITES[suite](env_id, name)
 
 
-def _wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
+def wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
     """``env`` in the wrappers that forget everything when an episode ends."""
     env = wrappers.record_episodes(env)
     if w.time_limit:

@@ -30,10 +30,6 @@ def normalize_observations(env: Env) -> Env:
         env: an `Env` that resets itself.
     """
 
-    def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
-        scaled = (obs.astype(jnp.float32) - moments.mean) / statistics.standard_deviation(moments)
-        return jnp.clip(scaled, -_LARGEST, _LARGEST)
-
     def reset(key: Key) -> tuple[NormalizeState, Observation]:
         inner, obs = env.reset(key)
         moments = statistics.start(env.observation_shape)
@@ -53,6 +49,33 @@ def normalize_observations(env: Env) -> Env:
         )
 
     return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze)
+
+
+def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
+    """An observation as `normalize_observations` shows it under these moments."""
+    scaled = (obs.astype(jnp.float32) - moments.mean) / statistics.standard_deviation(moments)
+    return jnp.clip(scaled, -_LARGEST, _LARGEST)
+
+
+def get_statistics(state: EnvState) -> statistics.Statistics | None:
+    """The statistics of observations in the state of an environment; None if it does not normalize them."""
+    if not isinstance(state, NormalizeState):
+        return None
+    return state.statistics if _is_of_observations(state) else get_statistics(state.env)
+
+
+def set_statistics(states: EnvState, moments: statistics.Statistics) -> EnvState:
+    """The states of all copies, leaves ``[W, B, ...]``, with these merged statistics of observations."""
+    if not isinstance(states, NormalizeState):
+        return states
+    if not _is_of_observations(states):
+        return states._replace(env=set_statistics(states.env, moments))
+    same = jax.tree.map(lambda one, many: jnp.broadcast_to(one, many.shape), moments, states.statistics)
+    return states._replace(statistics=same)
+
+
+def _is_of_observations(state: NormalizeState) -> bool:
+    return isinstance(state.discounted_return, tuple)
 
 
 def scale_rewards(env: Env, gamma: float | jax.Array) -> Env:

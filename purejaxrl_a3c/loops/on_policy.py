@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from purejaxrl_a3c import envs, networks
 from purejaxrl_a3c.backend import collectives, randomness
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.origin import Origin, origin
@@ -19,6 +20,7 @@ from purejaxrl_a3c.types import (
     Carry,
     ClockedRule,
     Env,
+    EnvState,
     Key,
     Learner,
     MakeBonus,
@@ -29,6 +31,7 @@ from purejaxrl_a3c.types import (
     Observation,
     Outputs,
     Params,
+    Pretrained,
     Scalars,
     Trajectory,
     UpdateRule,
@@ -106,11 +109,12 @@ def on_policy(
     made = networks.make(network, made_env, weights_per_worker=weights_per_worker, num_values=2 if bonus else 1)
     estimator = bonus.estimator(made, gamma) if bonus else extrinsic(made, gamma)
     objective = make_objective(made, estimator=estimator)
-    return algorithm(Parts(made_env, made, objective, rule, layout, bonus, origin(env, network)))
+    parts = Parts(made_env, made, objective, rule, layout, bonus, origin(env, network))
+    return algorithm(parts, env)
 
 
-def algorithm(parts: Parts) -> Algorithm:
-    """The `Algorithm` of these parts, as of `on_policy`."""
+def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
+    """The `Algorithm` of these parts, as of `on_policy`; ``observed`` are the settings of its environment, if any."""
     env, network, _, rule, layout, bonus, _ = parts
 
     def step(key: Key, state: State) -> tuple[State, Metrics]:
@@ -130,7 +134,7 @@ def algorithm(parts: Parts) -> Algorithm:
 
     def eval_env(state: State) -> Env:
         assert env.freeze is not None
-        return env.freeze(jax.tree.map(lambda x: x[0, 0], state.actor_state.env))
+        return env.freeze(one_copy(state))
 
     def split(state: State) -> Any:
         axis = layout.split_axis
@@ -143,10 +147,11 @@ def algorithm(parts: Parts) -> Algorithm:
         return state._replace(**axes)
 
     return Algorithm(
-        init=lambda key: init(key, parts),
+        init=lambda key, pretrained=None: init(key, parts, pretrained),
         step=step,
         policy=policy,
         eval_env=eval_env,
+        observer=lambda state: envs.make_observer(observed or envs.Config(env_id=env), one_copy(state)),
         split=split,
         env=env,
         network=network,
@@ -155,13 +160,24 @@ def algorithm(parts: Parts) -> Algorithm:
     )
 
 
-def init(key: Key, parts: Parts) -> State:
+def one_copy(state: State) -> EnvState:
+    """The state of one copy of the environment; all have the same statistics."""
+    return jax.tree.map(lambda x: x[0, 0], state.actor_state.env)
+
+
+def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
     env, network, _, rule, layout, bonus, _ = parts
     key_network, key_env, key_rule, key_bonus = jax.random.split(key, 4)
     keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
     actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
-    learner = rule.init(key_rule, network.init(key_network))
+    params = network.init(key_network)
+    if pretrained is not None:
+        params = pretrained.params
+        if pretrained.observations is not None:
+            seen = normalize.set_statistics(actor_state.env, pretrained.observations)
+            actor_state = actor_state._replace(env=seen)
+    learner = rule.init(key_rule, params)
     started: Any = ()
     if bonus is not None:
         assert isinstance(rule, UpdateRule)

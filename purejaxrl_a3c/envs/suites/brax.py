@@ -42,7 +42,7 @@ def make(env_id: str, name: str) -> Env:
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         # brax writes into the dicts of the state that it is given, so it gets copies of them.
-        state = brax.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
+        state = brax.step(jax.tree.map(lambda x: x, state), _clip(action))
         timestep = TimeStep(
             obs=state.obs,
             reward=jnp.asarray(state.reward, jnp.float32),
@@ -52,7 +52,8 @@ def make(env_id: str, name: str) -> Env:
         )
         return state, timestep
 
-    made = Env(reset, step, jax.eval_shape(reset, jax.random.key(0))[1].shape, spaces.Continuous(brax.action_size))
+    obs = jax.eval_shape(reset, jax.random.key(0))[1]
+    made = Env(reset, step, obs.shape, spaces.Continuous(brax.action_size), to_native=_clip)
     try:
         jax.eval_shape(lambda key: step(key, reset(key)[0], made.action_space.sample(key)), jax.random.key(0))
     except (
@@ -61,3 +62,7 @@ def make(env_id: str, name: str) -> Env:
     ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
         checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
     return wrappers.time_limit(made, EPISODE_LENGTH)
+
+
+def _clip(action: Action) -> jax.Array:
+    return jnp.clip(action, -1.0, 1.0)

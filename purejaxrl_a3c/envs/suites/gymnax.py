@@ -66,9 +66,10 @@ def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
     obs = jax.eval_shape(lambda: reset(jax.random.key(0)))[1]
     if not hasattr(obs, "shape"):
         checks.reject("env_id", env_id, "an environment whose observation is one array")
-    made = Env(reset, step, observation_shape=obs.shape, action_space=action_space)
+    made = Env(reset, step, observation_shape=obs.shape, action_space=action_space, to_native=to_gymnax)
     if isinstance(observation_space, _gymnax()[1].Discrete) and obs.shape == ():
         made = wrappers.one_hot(made, observation_space.n)
+        made = made._replace(from_native=lambda obs: jax.nn.one_hot(obs, observation_space.n))
     return made
 
 

@@ -57,7 +57,7 @@ def make(env_id: str, name: str) -> Env:
         return state, TimeStep(obs, jnp.asarray(timestep.reward, jnp.float32), terminated, truncated, final_obs=obs)
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    return Env(reset, step, observation_shape=obs.shape, action_space=action_space)
+    return Env(reset, step, observation_shape=obs.shape, action_space=action_space, from_native=_join)
 
 
 def _action_space(env_id: str, specs: Any, spec: Any) -> spaces.Discrete | spaces.MultiDiscrete:

@@ -46,25 +46,29 @@ def make(env_id: str, name: str) -> Env:
         except (OSError, subprocess.SubprocessError) as error:
             checks.reject("env_id", env_id, f"an environment that can be made here; Playground says: {error}")
 
-    def show(state: Any) -> Observation:
-        return state.obs["state"] if isinstance(state.obs, dict) else state.obs
+    def show(obs: Any) -> Observation:
+        return obs["state"] if isinstance(obs, dict) else obs
+
+    def clip(action: Action) -> jax.Array:
+        return jnp.clip(action, -1.0, 1.0)
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state = playground.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
-        return state, show(state)
+        return state, show(state.obs)
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         # Playground writes into the dicts of the state that it is given, so it gets copies of them.
-        state = playground.step(jax.tree.map(lambda x: x, state), jnp.clip(action, -1.0, 1.0))
+        state = playground.step(jax.tree.map(lambda x: x, state), clip(action))
         timestep = TimeStep(
-            obs=show(state),
+            obs=show(state.obs),
             reward=jnp.asarray(state.reward, jnp.float32),
             terminated=jnp.asarray(state.done, bool),
             truncated=jnp.bool_(False),
-            final_obs=show(state),
+            final_obs=show(state.obs),
         )
         return state, timestep
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    made = Env(reset, step, observation_shape=obs.shape, action_space=spaces.Continuous(playground.action_size))
+    action_space = spaces.Continuous(playground.action_size)
+    made = Env(reset, step, obs.shape, action_space, from_native=show, to_native=clip)
     return wrappers.time_limit(made, config.episode_length)

@@ -6,7 +6,9 @@ from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
+from purejaxrl_a3c.run.act import make_act
 from purejaxrl_a3c.run.evaluate import evaluate
+from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.train import Result, make_train
 
 __version__ = importlib.metadata.version("purejaxrl-a3c")
@@ -21,6 +23,8 @@ __all__ = [
     "devices",
     "evaluate",
     "impala",
+    "load",
+    "make_act",
     "make_train",
     "ppo",
     "reinforce",

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import devices, record, redraw, schedules, solve, suites
+from benchmarks import devices, kill, record, redraw, schedules, solve, suites
 from benchmarks.claims import corrections, entropy, policy_lag
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
@@ -94,6 +94,13 @@ def run_redraw(script: Any) -> None:
     assert (record.RESULTS / "claims" / "nstep.png").stat().st_size > 0
 
 
+FAKE_PROGRAM = """
+import pathlib, sys
+folder = pathlib.Path("runs/one")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "metrics.csv").write_text("row\\n" * 200)
+print(pathlib.Path.cwd(), sys.argv[1:])
+"""
 WORK: dict[str, Any] = {"num_envs": 16, "rollout_length": 5, "hidden_sizes": (4,)}
 TASK = protocol.Task(frames=160, **WORK)
 SOLVE = solve.ours(replace(a2c.Config(), total_frames=160, hidden_sizes=(4,)), threshold=1e9, piece=80, episodes=2)
@@ -114,8 +121,10 @@ SMALL = {
     ),
     "ab": Small({}, run_ab),
     "dip": Small({}, main(2, 20_000)),
+    "kill": Small({"ARMS": (kill.Arm("a2c", 1, 400),)}, main(kills=1, compilations=1)),
     "memory": Small({"SETTINGS": {"a2c": "num_envs=64"}}, main((640,))),
     "redraw": Small({}, run_redraw),
+    "runs": Small({"PROGRAM": [sys.executable, "-c", FAKE_PROGRAM]}, main()),
     "same_numbers": Small({}, run_same_numbers),
     "schedules": Small(
         {"SCHEDULES": first(schedules.SCHEDULES, schedules.PLAIN, "clock, gamma CV 0.3")}, main((16,), 1, 1e-3)

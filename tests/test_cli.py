@@ -18,7 +18,8 @@ from purejaxrl_a3c.config import flat, to_json
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.cli import main, parse
 from purejaxrl_a3c.run.metrics_file import columns
-from purejaxrl_a3c.run.session import Options
+from purejaxrl_a3c.run.options import Options
+from purejaxrl_a3c.run.report import evaluation_key
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -57,7 +58,7 @@ def read_metrics(folder):
 
 
 def test_without_arguments_a3c_runs_on_cartpole():
-    name, config, options = parse(["train"])
+    name, config, options, _ = parse(["train"])
     assert (name, config, options) == ("a3c", a3c.Config(), Options())
     assert config.env.env_id == "CartPole-v1"
 
@@ -68,7 +69,7 @@ def settings(command):
 
 def test_every_field_is_a_flag():
     command = "train a2c --env-id Acrobot-v1 --total-frames 1000000 --seed 3 --out runs/acrobot --hidden-sizes 32 16"
-    name, config, options = parse(
+    name, config, options, _ = parse(
         [*command.split(), "--no-anneal-learning-rate", "--shared-torso", "--gae-lambda", "0.9"]
     )
     assert name == "a2c"
@@ -156,9 +157,8 @@ def test_a_run_leaves_its_config_metrics_and_picture_and_prints_a_line_of_json(t
     main(["train", "a3c", *QUICK, "--seed", "5", "--out", str(out), "--json"])
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     config = replace(a3c.Config(), env_id="Catch-bsuite", hidden_sizes=(8,), total_frames=4000)
-    key_run, key_evaluate = jax.random.split(jax.random.key(5))
-    result = jax.jit(make_train(config))(key_run)
-    returns = evaluate(config, result.state, key_evaluate, episodes=7, deterministic=True)
+    result = jax.jit(make_train(config))(jax.random.key(5))
+    returns = evaluate(config, result.state, evaluation_key(5), episodes=7, deterministic=True)
     assert summary["algorithm"] == "a3c"
     assert summary["env_id"] == "Catch-bsuite"
     assert summary["seed"] == 5

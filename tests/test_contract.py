@@ -259,7 +259,7 @@ def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, res
     assert_equal(jax.tree.map(lambda *x: jnp.concatenate(x), first, second), result.metrics, **ROUNDING)
 
 
-def test_a_run_in_chunks_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(config, result, tmp_path):
+def test_a_run_in_chunks_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(name, config, result, tmp_path):
     run = compile_run(config)
 
     def joined(chunks):
@@ -280,15 +280,16 @@ def test_a_run_in_chunks_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(
     for chunk in run_in_chunks(run, KEY, every=5):
         chunks.append(jax.device_get(chunk))
         if chunk.state.iteration == 5:
-            checkpoint.write(tmp_path, chunk.state, {"config": to_json(config)})
+            checkpoint.write(tmp_path, chunk.state, {"algorithm": name, "seed": 0, "config": to_json(config)})
             before = [chunk.metrics for chunk in chunks]
     assert len(chunks) > 2
     last, parts = ends(chunks)
     assert_equal((last, joined(parts)), (state, metrics))
 
-    record = checkpoint.read_record(tmp_path)
+    found = checkpoint.find(tmp_path)
+    record = checkpoint.read_record(found)
     assert from_json(type(config), record["config"]) == config
-    resumed_state, rest = ends(run_in_chunks(run, KEY, checkpoint.read_state(tmp_path, run.state)))
+    resumed_state, rest = ends(run_in_chunks(run, KEY, checkpoint.read_state(found, run.state)))
     assert_equal((resumed_state, joined([*before, *rest])), (state, metrics))
 
 

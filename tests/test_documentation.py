@@ -15,9 +15,12 @@ import pytest
 
 import purejaxrl_a3c
 from benchmarks.claims.__main__ import PAGE, page
+from purejaxrl_a3c import a3c, make_train, replace
 from purejaxrl_a3c.envs import SUITES
-from purejaxrl_a3c.run import cli
+from purejaxrl_a3c.run import checkpoint, cli
 from purejaxrl_a3c.run.flags import flags_of
+from purejaxrl_a3c.run.folder import record
+from purejaxrl_a3c.run.options import Options
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -60,7 +63,13 @@ def run_blocks(name: str, folder: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if blocks(name, "python") and name not in TESTED_ALONE])
-def test_python_in_a_page_runs(name, tmp_path):
+def test_python_in_a_page_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = "".join(blocks(name, "python"))
+    for folder in re.findall(r'load\("([^"]*)"\)', source):
+        config = replace(a3c.Config(), total_frames=640)
+        state = make_train(config)(jax.random.key(0)).state
+        checkpoint.write(Path(folder), state, record("a3c", config, {"seed": 0}))
     run_blocks(name, tmp_path)
 
 
@@ -78,7 +87,7 @@ def test_the_algorithm_in_contributing_trains_and_is_ready_for_the_command_line(
     assert np.isfinite(shown.sweep.metrics.losses["policy_loss"]).all()
     monkeypatch.setitem(sys.modules, "documented", shown)
     assert "temperature" in inspect.get_annotations(shown.Config)
-    assert flags_of("soft-a2c", shown.Config()) is not None
+    assert flags_of("soft-a2c", shown.Config(), Options()) is not None
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -97,8 +106,13 @@ def _check_command(words: list[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             cli.parse(words)
         assert ended.value.code == 0
+    elif "--resume" in words:
+        at = words.index("--resume")  # what is resumed here is not there
+        cli.parse(words[:at] + words[at + 2 :])
     elif words[0] == "train":
         cli.parse(words)
+    elif words[0] == "evaluate":
+        cli.parse_evaluate(words[1:])
     else:
         assert words[0] == "envs"
         assert set(words[1:]) <= set(SUITES)

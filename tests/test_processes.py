@@ -72,11 +72,9 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_metrics_whatever_came_a
     lines = rows.splitlines(keepends=True)
     for kept in (21, 30):  # right after the checkpoint; with a torn row later on
         (folder / "metrics.csv").write_text("".join(lines[:kept]) + ("123,4" if kept == 30 else ""))
+        shutil.rmtree(folder / "checkpoints" / "40")  # that of the end
         main(["train", "--resume", str(folder)])
         assert (folder / "metrics.csv").read_text() == rows
-    (folder / "metrics.csv").write_text("".join(lines[:20]))
-    assert "resume: " in failure(capsys, "train", "--resume", str(folder))
-    assert (folder / "metrics.csv").read_text() == "".join(lines[:20])
 
 
 @pytest.mark.parametrize(
@@ -126,6 +124,7 @@ def test_two_processes_make_the_run_of_one_and_one_process_goes_on_from_their_ch
                 np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
 
     assert_same()
+    shutil.rmtree(folder / "checkpoints" / "40")  # that of the end
     main(["train", "--resume", str(folder)])
     assert_same()
 

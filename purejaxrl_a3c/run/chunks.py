@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.run.devices import Devices
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
-from purejaxrl_a3c.types import Algorithm, Key, Metrics, State
+from purejaxrl_a3c.types import Algorithm, Key, Metrics, Pretrained, State
 
 _CHUNK_SECONDS = 0.2  # how often `run_in_chunks` yields
 _CHUNK_ITERATIONS = 2048  # at most: the length of the buffer for a chunk's metrics
@@ -28,7 +28,7 @@ class CompiledRun(NamedTuple):
     """The compiled programs of one run."""
 
     init: Callable[[Key], State]
-    """key -> state."""
+    """key -> state, with the pretrained parameters if the run was compiled with some."""
     advance: Callable[[Key, State, int], tuple[State, Metrics]]
     """(key, state, count) -> (state after ``count`` more iterations, their metrics in a longer buffer)."""
     state: Any  # shape, dtype and, on several devices, sharding of the state's arrays
@@ -38,12 +38,15 @@ class CompiledRun(NamedTuple):
     compile_seconds: float
 
 
-def compile_run(config: AlgorithmConfig, devices: Devices | None = None) -> CompiledRun:
+def compile_run(
+    config: AlgorithmConfig, devices: Devices | None = None, pretrained: Pretrained | None = None
+) -> CompiledRun:
     """Compile the run that ``config`` describes for `run_in_chunks`.
 
     Args:
         config: the ``Config`` of an algorithm.
         devices: from `devices.spread`, for a run on several; None: on one.
+        pretrained: what the run begins with; None: parameters of its own.
 
     Returns:
         A `CompiledRun`.
@@ -58,8 +61,8 @@ def compile_run(config: AlgorithmConfig, devices: Devices | None = None) -> Comp
         """The algorithm as a device runs it."""
         return algorithm if devices is None else build(config, devices.mesh.axis_names[0])
 
-    def init(key: Key) -> State:
-        return local().init(key)
+    def init(key: Key, pretrained: Pretrained | None) -> State:
+        return local().init(key, pretrained)
 
     def advance(key: Key, state: State, count: jax.Array) -> tuple[State, Metrics]:
         return _iterate(local(), key, state, count)
@@ -67,11 +70,12 @@ def compile_run(config: AlgorithmConfig, devices: Devices | None = None) -> Comp
     put: Callable[[Any], Any] = jnp.asarray
     if devices is not None:
         everywhere = PartitionSpec()
-        init = devices.map(init, everywhere, devices.state)
+        init = devices.map(init, (everywhere, everywhere), devices.state)
         advance = devices.map(advance, (everywhere, devices.state, everywhere), (devices.state, everywhere))
         put = devices.put
     key = put(jax.random.key(0))
-    init_lowered = jax.jit(init).lower(key)
+    pretrained = jax.tree.map(put, pretrained)
+    init_lowered = jax.jit(init).lower(key, pretrained)
     # It compiles while the loop is being traced.
     with concurrent.futures.ThreadPoolExecutor(1) as background:
         init_program = background.submit(init_lowered.compile, _RUNS_ONCE)
@@ -81,7 +85,7 @@ def compile_run(config: AlgorithmConfig, devices: Devices | None = None) -> Comp
         advance_program = advance_lowered.compile()
     init_compiled = init_program.result()
     return CompiledRun(
-        init=lambda key: init_compiled(put(key)),
+        init=lambda key: init_compiled(put(key), pretrained),
         advance=lambda key, state, count: advance_program(put(key), state, put(np.int32(count))),
         state=state,
         metrics=advance_lowered.out_info[1],
@@ -136,6 +140,24 @@ def run_in_chunks(run: CompiledRun, key: Key, state: State | None = None, every:
         yield Result(state, metrics._replace(frames=frames))
         rate = count / (time.perf_counter() - started)
         count = max(1, min(int(rate * _CHUNK_SECONDS), 4 * count, _CHUNK_ITERATIONS))
+
+
+def state_types(config: AlgorithmConfig, devices: Devices | None = None) -> Any:
+    """Shapes, dtypes and, on several devices, shardings of a run's state, without compiling it."""
+    if devices is None:
+        return jax.eval_shape(build(config).init, jax.random.key(0))
+
+    def init(key: Key) -> State:
+        return build(config, devices.mesh.axis_names[0]).init(key)
+
+    return devices.place(jax.eval_shape(devices.map(init, PartitionSpec(), devices.state), jax.random.key(0)))
+
+
+def agreed_signal(number: int | None) -> int | None:
+    """The signal that this or another process of the run was stopped by; all must ask at the same place."""
+    if jax.process_count() == 1:
+        return number
+    return int(np.max(multihost_utils.process_allgather(np.int32(number or 0)))) or None
 
 
 def _agreed(count: int) -> int:

@@ -1,11 +1,12 @@
-"""The command line: ``purejaxrl-a3c train [algorithm] [--option value ...]`` and ``purejaxrl-a3c envs [suite]``."""
+"""The command line: ``purejaxrl-a3c train [algorithm] [--option value ...]``, ``evaluate RUN`` and ``envs [suite]``."""
 
 import functools
 import importlib.metadata
 import operator
 import os
 import sys
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import jax
 import tyro
@@ -16,64 +17,99 @@ from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
-from purejaxrl_a3c.run.flags import flags_of, read_flags
-from purejaxrl_a3c.run.session import Options, Request, join_processes, train
+from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
+from purejaxrl_a3c.run.interrupts import Interrupts
+from purejaxrl_a3c.run.join import join_processes
+from purejaxrl_a3c.run.options import Options
+from purejaxrl_a3c.run.prepare import check_platform
+from purejaxrl_a3c.run.progress import say
+from purejaxrl_a3c.run.request import Request, read_earlier, resume_folder
+from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_run, train
 
-_INTERRUPTED = 130  # the exit status of a program ended by Ctrl-C
 _USAGE = f"""usage: purejaxrl-a3c COMMAND
 
   train [ALGORITHM] [--OPTION VALUE ...]   train an agent and evaluate it; the default algorithm is {DEFAULT}
   train ALGORITHM --help                   every setting of an algorithm
+  train --resume RUN                       go on with the run in the folder RUN
+  evaluate RUN [--OPTION VALUE ...]        evaluate the trained agent of a run
   envs [SUITE]                             list the environments
   --version                                print the version
 
 algorithms: {", ".join(ALGORITHMS)}
+
+exit status: 0, 1 after an error, 2 for input that is not accepted, {DIVERGED} if the run diverged,
+130 after Ctrl-C, 143 after SIGTERM
 """
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; the exit status is 2 for bad input and 130 after Ctrl-C.
+    """Run the command line, and exit with the status that the help describes if it is not 0.
 
     Args:
         argv: arguments without the program's name; those of the process if None.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     console = Console(stderr=True)
+    status = 0
     try:
-        if not argv or argv in (["-h"], ["--help"], ["help"]):
-            print(_USAGE, end="")
-        elif argv == ["--version"]:
-            print(f"purejaxrl-a3c {importlib.metadata.version('purejaxrl-a3c')}, jax {jax.__version__}")
-        elif argv[0] == "envs":
-            print("\n".join(envs.list_names(*argv[1:2])))
-        else:
-            name, config, options = parse(argv)
-            _cache_compilations()
-            join_processes(options)
-            train(name, config, options, Console(stderr=True, quiet=jax.process_index() > 0))
+        with Interrupts() as interrupts:
+            status = _run(argv, console, interrupts)
     except InputError as error:
-        console.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        _say_error(console, error)
+        status = 2
+    except Stopped as error:
+        _say_error(console, error)
+        status = 1
     except Exception as error:  # a broken connection comes as one of several kinds
         if jax.process_count() == 1:
             raise
         _stop_one_process(error)
+    if status:
+        sys.exit(status)
+
+
+def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
+    if not argv or argv in (["-h"], ["--help"], ["help"]):
+        print(_USAGE, end="")
+    elif argv == ["--version"]:
+        print(f"purejaxrl-a3c {importlib.metadata.version('purejaxrl-a3c')}, jax {jax.__version__}")
+    elif argv[0] == "envs":
+        print("\n".join(envs.list_names(*argv[1:2])))
+    elif argv[0] == "evaluate":
+        folder, options = parse_evaluate(argv[1:])
+        _cache_compilations(console)
+        evaluate_run(folder, options, console)
+    else:
+        request = parse(argv)
+        _cache_compilations(console)
+        join_processes(request.options)
+        interrupts.listen()  # JAX's runtime for several processes takes SIGTERM for itself
+        check_platform()
+        return train(request, Console(stderr=True, quiet=jax.process_index() > 0), interrupts)
+    return 0
 
 
 def parse(argv: list[str]) -> Request:
-    """What the arguments ask for; exits with a message if they do not parse."""
-    # An algorithm need not be named: options right after "train" are those of the default one.
+    """What the arguments ask for; exits with a message if they do not parse.
+
+    Raises:
+        InputError: if there is no run to resume where ``--resume`` says.
+    """
+    folder = resume_folder(argv)
+    earlier = read_earlier(folder) if folder is not None else None
+    # Everything that is not given is as it was, or as it is by default.
+    configs = ALGORITHMS if earlier is None else ALGORITHMS | {earlier.name: earlier.config}
+    before = Options() if earlier is None else earlier.options
+    # An algorithm need not be named.
     rest = argv[1:]
     if argv[:1] == ["train"] and (not rest or rest[0].startswith("-")) and rest not in (["-h"], ["--help"]):
-        argv = ["train", DEFAULT, *rest]
+        argv = ["train", DEFAULT if earlier is None else earlier.name, *rest]
 
     def train(algorithm: Any) -> tuple[str, dict[str, Any], Options]:
         """Train an agent and evaluate it."""
         return type(algorithm).__name__, *read_flags(algorithm)
 
-    algorithms = (flags_of(name, config) for name, config in ALGORITHMS.items())
+    algorithms = (flags_of(name, config, before) for name, config in configs.items())
     train.__annotations__["algorithm"] = functools.reduce(operator.or_, algorithms)
     app = tyro.extras.SubcommandApp()
     app.command(train)
@@ -84,7 +120,35 @@ def parse(argv: list[str]) -> Request:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     name = name.replace("_", "-")
-    return Request(name, replace(ALGORITHMS[name], **values), options)
+    return Request(name, replace(configs[name], **values), options, earlier)
+
+
+def parse_evaluate(argv: list[str]) -> tuple[Path, Options]:
+    """The folder and the options of ``evaluate``; exits with a message if the arguments do not parse."""
+    texts = docstrings(Options)
+
+    def described(name: str, kind: Any) -> Any:
+        return Annotated[kind, tyro.conf.arg(help=texts[name])]
+
+    def evaluate(
+        run: tyro.conf.Positional[Path],
+        evaluation_episodes: int = Options.evaluation_episodes,
+        sample_actions: bool = False,
+        seed: int = 0,
+        json: bool = False,
+    ) -> tuple[Path, Options]:
+        """Evaluate the trained agent in the folder of a run, in which nothing is changed."""
+        return run, Options(
+            seed=seed, evaluation_episodes=evaluation_episodes, sample_actions=sample_actions, json=json
+        )
+
+    for name in ("evaluation_episodes", "sample_actions", "json"):
+        evaluate.__annotations__[name] = described(name, evaluate.__annotations__[name])
+    return tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
+
+
+def _say_error(console: Console, error: Exception) -> None:
+    say(console, f"error: {error}", style="bold red")
 
 
 def _stop_one_process(error: Exception) -> NoReturn:
@@ -98,8 +162,18 @@ def _stop_one_process(error: Exception) -> NoReturn:
     os._exit(1)  # a regular exit would wait for the lost process
 
 
-def _cache_compilations() -> None:
+def _cache_compilations(console: Console) -> None:
     """Keep compiled programs between runs, in the user's cache folder."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(quiet.cache_folder()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    folder = quiet.cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        say(console, f"note: every run compiles anew, because {folder} cannot be written to", style="yellow")
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

@@ -15,7 +15,7 @@ import tyro
 
 from purejaxrl_a3c.config import field_types, is_config
 from purejaxrl_a3c.config.fields import bare, options
-from purejaxrl_a3c.run.session import Options
+from purejaxrl_a3c.run.options import Options
 
 _GROUPS = {"env": "environment", "network": "network", "optimizer": "optimizer"}
 """Parts of a config to groups of flags; everything else is in the group "algorithm"."""
@@ -31,17 +31,18 @@ class Flag(NamedTuple):
     help: str
 
 
-def flags_of(name: str, config: Any) -> Any:
+def flags_of(name: str, config: Any, options: Options) -> Any:
     """The flags of one algorithm, as a type for tyro.
 
     Args:
         name: of the algorithm.
         config: its settings, which are the flags' defaults.
+        options: likewise, of the run.
 
     Returns:
         A dataclass of groups of flags; `read_flags` reads its instances.
     """
-    flags = [*_flags_of_config(config), *_flags_of_options()]
+    flags = [*_flags_of_config(config), *_flags_of_options(options)]
     groups = {
         title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")
     }
@@ -79,10 +80,10 @@ def _flags_of_config(config: Any, group: str = "algorithm") -> Iterator[Flag]:
             yield Flag(group, name, kind, value, texts.get(name, ""))
 
 
-def _flags_of_options() -> Iterator[Flag]:
+def _flags_of_options(options: Options) -> Iterator[Flag]:
     texts, types = docstrings(Options), typing.get_type_hints(Options)
     for field in dataclasses.fields(Options):
-        yield Flag("run", field.name, types[field.name], field.default, texts[field.name])
+        yield Flag("run", field.name, types[field.name], getattr(options, field.name), texts[field.name])
 
 
 def _flag_type(annotation: Any) -> Any:

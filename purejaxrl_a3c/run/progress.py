@@ -1,5 +1,7 @@
 """The progress of a run on the screen, and its metrics and learning curve on disk."""
 
+import contextlib
+import datetime
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +16,26 @@ from purejaxrl_a3c.run.metrics_file import MetricsFile
 from purejaxrl_a3c.run.plots import plot_learning_curve
 from purejaxrl_a3c.types import Metrics
 
+FIRST_LINE_SECONDS = 10.0
+"""When a log gets its first line of progress; each pause is twice the one before, up to `_LONGEST_PAUSE`."""
+_LONGEST_PAUSE = 600.0
+_MOST_WARNINGS = 3
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: paths are neither broken nor read as markup."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
 
 class RunProgress:
     """A context in which a run's chunks are shown and written; at its end the learning curve is drawn.
 
+    On a terminal there is a bar. In a file there is a line now and then, since a bar would not be seen there.
+
     Attributes:
         metrics: all metrics ``[I]`` after the end, those before a checkpoint among them; None if there are none.
         trained: frames trained in this context.
+        not_finite: names of the reports that are not finite in the last iteration.
     """
 
     def __init__(self, run: CompiledRun, file: MetricsFile | None, out: Path, title: str, console: Console) -> None:
@@ -35,23 +50,27 @@ class RunProgress:
         """
         self.metrics: Metrics | None = None
         self.trained = 0
-        self._run, self._file, self._out, self._title = run, file, out, title
+        self.not_finite: list[str] = []
+        self._run, self._file, self._out, self._title, self._console = run, file, out, title, console
         self._seen = [file.before] if file is not None and len(file.before.frames) else []
-        self._progress = Progress(
+        self._warnings = 0
+        self._bar = Progress(
             TextColumn("{task.percentage:3.0f}%"),
             BarColumn(),
             TextColumn("{task.completed:,.0f} frames  {task.fields[rate]:,.0f}/s  return {task.fields[score]}"),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,
         )
-        total = run.iterations * run.frames_per_iteration
-        self._task = self._progress.add_task("train", total=total, rate=0, score="-")
-        self._started = time.perf_counter()
+        self._total = run.iterations * run.frames_per_iteration
+        self._task = self._bar.add_task("train", total=self._total, rate=0, score="-")
+        self._started, self._pause, self._next_line = 0.0, FIRST_LINE_SECONDS, 0.0
 
     def __enter__(self) -> "RunProgress":
         """Show the bar."""
         self._started = time.perf_counter()
-        self._progress.start()
+        self._next_line = self._started + self._pause
+        self._bar.start()
         return self
 
     def add(self, metrics: Metrics) -> None:
@@ -60,21 +79,44 @@ class RunProgress:
         if self._file is not None:
             self._file.append(metrics)
         self.trained += len(metrics.frames) * self._run.frames_per_iteration
-        rate = self.trained / (time.perf_counter() - self._started)
+        now = time.perf_counter()
+        rate = self.trained / (now - self._started)
         completed, score = int(metrics.frames[-1]), _recent_return(self._seen)
-        self._progress.update(self._task, completed=completed, rate=rate, score=score)
+        self._bar.update(self._task, completed=completed, rate=rate, score=score)
+        if not self._console.is_terminal and now >= self._next_line:
+            left = datetime.timedelta(seconds=round((self._total - completed) / rate))
+            share = f"{100 * completed / self._total:3.0f}%  {completed:,} of {self._total:,} frames"
+            say(self._console, f"{share}  {rate:,.0f}/s  return {score}  {left} left")
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            self._next_line = now + self._pause
+        self._warn(metrics)
+
+    def _warn(self, metrics: Metrics) -> None:
+        """Say at which iteration reports stop being finite."""
+        finite = {name: np.isfinite(values) for name, values in metrics.losses.items()}
+        bad = ~np.all(list(finite.values()), axis=0)
+        begins = np.flatnonzero(bad & ~np.concatenate([[bool(self.not_finite)], bad[:-1]]))
+        self.not_finite = [name for name, values in finite.items() if not values[-1]]
+        for i in begins[: max(0, _MOST_WARNINGS - self._warnings)]:
+            names = ", ".join(name for name, values in finite.items() if not values[i])
+            iteration = int(metrics.frames[i]) // self._run.frames_per_iteration
+            text = f"warning: not finite in iteration {iteration}, at frame {int(metrics.frames[i]):,}: {names}"
+            say(self._console, text, style="yellow")
+            self._warnings += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file and draw the learning curve, however the run ended."""
-        self._progress.stop()
-        if self._file is not None:
-            self._file.close()
-        if self._seen:
-            self.metrics = jax.tree.map(lambda *columns: np.concatenate(columns), *self._seen)
+        self._bar.stop()
+        # After an error, such as a full disk, these may fail as well and must not hide it.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             if self._file is not None:
-                plot_learning_curve(self._out / "learning_curve.png", self._title, self.metrics)
+                self._file.close()
+            if self._seen:
+                self.metrics = jax.tree.map(lambda *columns: np.concatenate(columns), *self._seen)
+                if self._file is not None:
+                    plot_learning_curve(self._out / "learning_curve.png", self._title, self.metrics)
 
 
 def _recent_return(chunks: list[Metrics]) -> str:

@@ -1,0 +1,72 @@
+"""How a run of the command line is run, whatever the algorithm."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from purejaxrl_a3c.checks import check_count, reject
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to run, whatever the algorithm."""
+
+    seed: int = 0
+    """Seed of the run: it is make_train(config)(jax.random.key(seed)). The evaluation has a key of its own."""
+    out: Path | None = None
+    """New or empty folder for the settings, the metrics, the learning curve and the trained agent; by default a new one
+    in runs/."""
+    evaluation_episodes: int = 128
+    """Number of whole episodes on which the trained policy is evaluated."""
+    sample_actions: bool = False
+    """Evaluate with sampled actions instead of the most probable ones."""
+    json: bool = False
+    """Print one last line of JSON on standard output."""
+    checkpoint_every_frames: int = 0
+    """Write a checkpoint after this many frames too, rounded up to whole iterations; 0 writes one only at the end and
+    when the run is interrupted."""
+    resume: Path | None = None
+    """Continue the run in this folder, with its algorithm, settings, options and seed; a larger total-frames extends
+    it."""
+    initialize_from: Path | None = None
+    """Start a new run with the trained parameters of the run in this folder, and with its statistics of observations
+    if both runs normalize them; the network must be the same."""
+    num_devices: int | None = None
+    """Number of devices that share the run; by default 1, or with several processes all that they have."""
+    distributed: bool = False
+    """Join the other processes of a job started by Slurm, Open MPI or a Cloud TPU; they share the run."""
+    coordinator_address: str | None = None
+    """Address HOST:PORT of the first of several processes that were started by hand; needs num-processes and
+    process-id."""
+    num_processes: int | None = None
+    """Number of processes that share the run, if they were started by hand."""
+    process_id: int | None = None
+    """Number of this process, from 0, if they were started by hand. Process 0 prints and writes."""
+
+
+_REMEMBERED = ("seed", "evaluation_episodes", "sample_actions", "json", "checkpoint_every_frames", "num_devices")
+"""What a resumed run takes over. The others say where a run is, or are of a single start."""
+
+
+def remembered(options: Options) -> dict[str, Any]:
+    """The options by name that a resumed run takes over."""
+    return {name: getattr(options, name) for name in _REMEMBERED}
+
+
+def from_record(record: dict[str, Any]) -> Options:
+    """The options that an earlier run was started with, as far as a resumed run takes them over."""
+    return Options(**{name: record[name] for name in _REMEMBERED if name in record})
+
+
+def check_options(options: Options) -> None:
+    """Check what does not depend on the machine.
+
+    Raises:
+        InputError: naming the option.
+    """
+    check_count("evaluation_episodes", options.evaluation_episodes)
+    check_count("checkpoint_every_frames", options.checkpoint_every_frames, least=0)
+    if not 0 <= options.seed < 2**32:
+        reject("seed", options.seed, "in [0, 2**32)")
+    if options.resume and options.initialize_from:
+        reject("initialize_from", str(options.initialize_from), "left out: a resumed run has its own parameters")

@@ -11,15 +11,6 @@ from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.options import Options, from_record
 
 
-class Request(NamedTuple):
-    """What was asked for."""
-
-    name: str  # of the algorithm
-    config: Any
-    options: Options
-    earlier: "Earlier | None" = None  # of the run to continue
-
-
 class Earlier(NamedTuple):
     """An earlier run, as its last sound checkpoint describes it."""
 
@@ -27,6 +18,15 @@ class Earlier(NamedTuple):
     name: str  # of the algorithm
     config: Any
     options: Options
+
+
+class Request(NamedTuple):
+    """What was asked for."""
+
+    name: str  # of the algorithm
+    config: Any
+    options: Options
+    earlier: Earlier | None = None  # of the run to continue
 
 
 def read_earlier(folder: Path, field: str = "resume") -> Earlier:

@@ -129,6 +129,22 @@ def test_two_processes_make_the_run_of_one_and_one_process_goes_on_from_their_ch
     assert_same()
 
 
+def test_a_signal_to_one_process_stops_all_where_they_can_go_on(tmp_path):
+    folder = tmp_path / "run"
+    processes = start([*RUN, "--total-frames", "2000000000", "--out", str(folder)], 2)
+    deadline = time.monotonic() + 240
+    while not ((folder / "metrics.csv").exists() and len(read(folder)) > 50):
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.2)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    assert f"to go on: purejaxrl-a3c train --resume {folder}" in " ".join(outputs[0].split())
+    done = int(read(folder)[-1]["frames"]) // 20
+    assert [path.name for path in folder.glob("checkpoints/*")] == [str(done)]
+
+
 @pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_lost_process_ends_the_others_and_the_run_goes_on_from_its_last_checkpoint(tmp_path, killed):
     folder = tmp_path / "run"

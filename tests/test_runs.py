@@ -347,6 +347,28 @@ def test_a_signal_ends_a_run_where_it_goes_on_later(tmp_path, capsys):
     assert (out / "metrics.csv").read_bytes() == (tmp_path / "whole" / "metrics.csv").read_bytes()
 
 
+# Starts a run in a terminal of its own and closes the terminal once there are metrics.
+TERMINAL = """
+import os, pathlib, pty, select, sys
+metrics = pathlib.Path(sys.argv[-1]) / "metrics.csv"
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.executable, [sys.executable, "-m", "purejaxrl_a3c", *sys.argv[1:]])
+while not metrics.exists() or metrics.stat().st_size < 20_000:
+    if select.select([terminal], [], [], 0.1)[0]:
+        os.read(terminal, 65536)
+os.close(terminal)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_closed_terminal_costs_nothing(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-c", TERMINAL, *RUN, "--total-frames", "2000000000", "--out", str(out)]
+    assert subprocess.run(command, timeout=240, check=False).returncode == 129
+    assert load(out).state.iteration == int(rows(out)[-1]["frames"]) // 20
+
+
 def test_ctrl_c_before_training_leaves_no_folder(tmp_path):
     out = tmp_path / "new" / "run"
     process = start([*RUN, "--torso", "minatar", "--env-id", "Breakout-MinAtar", "--out", out])

@@ -24,7 +24,8 @@ _MOST_WARNINGS = 3
 
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line as it is: paths are neither broken nor read as markup."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    with contextlib.suppress(OSError):  # a terminal that was closed must not cost the run its checkpoint
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class RunProgress:
@@ -108,7 +109,8 @@ class RunProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file and draw the learning curve, however the run ended."""
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
         # After an error, such as a full disk, these may fail as well and must not hide it.
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
             if self._file is not None:

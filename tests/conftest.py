@@ -1,3 +1,9 @@
+import os
+
+# Most tests compile much and run little: without most of XLA's optimizations they take two thirds of the time. The
+# processes that they start inherit this. Modules about numbers that an optimizer could get wrong ask for `optimized`.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jax
 import pytest
 
@@ -9,12 +15,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """Compile without most of XLA's optimizations.
-
-    Modules whose tests compile much and run little take two thirds of the time then. Others stay optimized, as users'
-    programs are.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimized():
+    """Compile as users do."""
+    before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -167,11 +167,8 @@ def results(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.speed.PAGE", tmp_path / "speed.md")
     monkeypatch.setattr("benchmarks.claims.__main__.PAGE", tmp_path / "README.md")
     record.RESULTS.mkdir()
-    # Compiling is nearly all of the time. Ranks may be promoted where the scripts run for real.
-    jax.config.update("jax_disable_most_optimizations", True)
-    with jax.numpy_rank_promotion("allow"):
+    with jax.numpy_rank_promotion("allow"):  # as where the scripts run for real
         yield record.RESULTS
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -7,6 +7,9 @@ excluded, exclude it.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.usefixtures("optimized")
 
 
 def test_a_scan_of_a_vmapped_affine_map_whose_result_is_not_returned():

@@ -13,8 +13,6 @@ from purejaxrl_a3c.config import from_json, replace, to_json
 from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 CONFIG = replace(
     a3c.Config(), num_workers=4, envs_per_worker=1, rollout_length=5, hidden_sizes=(4,), total_frames=4 * 5 * 8

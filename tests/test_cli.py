@@ -22,8 +22,6 @@ from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.report import evaluation_key
 from purejaxrl_a3c.updates import Asynchrony, Service
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 QUICK = [
     "--env-id",
     "Catch-bsuite",

@@ -20,8 +20,6 @@ from purejaxrl_a3c.run.evaluate import run_episodes
 from purejaxrl_a3c.run.metrics_file import columns
 from purejaxrl_a3c.updates import Asynchrony, Service
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TESTS = Path(__file__).parent
 
 SMALL: dict[str, Any] = {
@@ -389,7 +387,6 @@ def test_it_runs_with_64_bit_numbers_enabled(name):
     """Its own numbers stay of 32 bits."""
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }
     ran = subprocess.run(

@@ -22,8 +22,6 @@ from purejaxrl_a3c.run.flags import flags_of
 from purejaxrl_a3c.run.folder import record
 from purejaxrl_a3c.run.options import Options
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md"]
 PAGES += sorted(

@@ -9,6 +9,8 @@ import pytest
 from purejaxrl_a3c import a2c, a3c, impala, make_train, updates
 from purejaxrl_a3c.config import replace
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 # The algorithms have defaults of their own; here they must agree in everything.
 SAME: dict[str, Any] = {
     "env_id": "CartPole-v1",

@@ -12,8 +12,6 @@ from test_contract import CONFIGS, FLOATS, unused_floats
 from purejaxrl_a3c import make_train, replace
 from purejaxrl_a3c.config import bounds_of, field_types, flat, is_config, is_float
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 # Fields that no config of the battery uses, or that are off in it, with settings that make use of them.
 MORE: dict[str, dict[str, Any]] = {

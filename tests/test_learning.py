@@ -6,7 +6,7 @@ from benchmarks.learning import interquartile_mean, train_and_evaluate
 from benchmarks.suites import ALGORITHMS
 from purejaxrl_a3c import replace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 
 
 def returns_of(name, env_id):

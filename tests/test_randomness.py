@@ -6,6 +6,8 @@ import pytest
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import InputError
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 KEY = jax.random.key(3)
 DRAWS = {
     "keys": (lambda key, i: jax.random.key_data(randomness.keys_at(key, i)), lambda: jax.random.split(KEY, 24)),

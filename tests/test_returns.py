@@ -8,6 +8,8 @@ import reference
 
 from purejaxrl_a3c.objectives import returns
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 SEEDS = range(5)
 
 

@@ -12,8 +12,6 @@ from purejaxrl_a3c import updates
 from purejaxrl_a3c.types import ClockedRule, Objective
 from purejaxrl_a3c.updates import CORRECTIONS, Asynchrony, Service, optimizers
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 W = 4
 KEY = jax.random.key(0)
 PARAMS = {"matrix": jnp.arange(6.0).reshape(3, 2), "bias": jnp.ones(3)}

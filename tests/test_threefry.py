@@ -9,6 +9,8 @@ from purejaxrl_a3c import a2c, make_train
 from purejaxrl_a3c.backend.threefry import written_out
 from purejaxrl_a3c.config import replace
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 DRAWS = {
     "uniform": lambda key: jax.random.uniform(key, (5,)),
     "a scalar": jax.random.uniform,

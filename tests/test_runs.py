@@ -200,6 +200,10 @@ def test_parameters_alone_begin_another_run(finished, tmp_path, capsys):
     moments: Any = [get_statistics(one.actor_state.env) for one in (before, after)]
     assert moments[1].weight[0, 0] > moments[0].weight[0, 0] >= 800
     assert after.iteration == 2
+    # It remembers where its parameters came from, until it has a checkpoint of its own.
+    shutil.rmtree(out / "checkpoints")
+    main(["train", "--resume", str(out)])
+    equal(load(out).state, after, rtol=0)
     for change, message in (
         (["--hidden-sizes", "5"], "it must be a run with the same network"),
         (["--no-normalize-observations"], "normalize_observations: False is not accepted; it must be True, as in"),

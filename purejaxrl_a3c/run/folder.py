@@ -53,7 +53,8 @@ class RunFolder:
         """Write ``config.json``."""
         # In place: another file of this name would not be locked.
         text = (json.dumps(record, indent=2) + "\n").encode()
-        os.pwrite(self._descriptor, text, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, text)
         os.ftruncate(self._descriptor, len(text))
 
     def release(self) -> None:

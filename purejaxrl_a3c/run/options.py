@@ -44,18 +44,30 @@ class Options:
     """Number of this process, from 0, if they were started by hand. Process 0 prints and writes."""
 
 
-_REMEMBERED = ("seed", "evaluation_episodes", "sample_actions", "json", "checkpoint_every_frames", "num_devices")
+_REMEMBERED = (
+    "seed",
+    "evaluation_episodes",
+    "sample_actions",
+    "json",
+    "checkpoint_every_frames",
+    "num_devices",
+    "initialize_from",
+)
 """What a resumed run takes over. The others say where a run is, or are of a single start."""
 
 
 def remembered(options: Options) -> dict[str, Any]:
-    """The options by name that a resumed run takes over."""
-    return {name: getattr(options, name) for name in _REMEMBERED}
+    """The options by name that a resumed run takes over, as JSON holds them."""
+    values = {name: getattr(options, name) for name in _REMEMBERED}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def from_record(record: dict[str, Any]) -> Options:
     """The options that an earlier run was started with, as far as a resumed run takes them over."""
-    return Options(**{name: record[name] for name in _REMEMBERED if name in record})
+    values = {name: record[name] for name in _REMEMBERED if name in record}
+    if values.get("initialize_from") is not None:
+        values["initialize_from"] = Path(values["initialize_from"])
+    return Options(**values)
 
 
 def check_options(options: Options) -> None:
@@ -68,5 +80,3 @@ def check_options(options: Options) -> None:
     check_count("checkpoint_every_frames", options.checkpoint_every_frames, least=0)
     if not 0 <= options.seed < 2**32:
         reject("seed", options.seed, "in [0, 2**32)")
-    if options.resume and options.initialize_from:
-        reject("initialize_from", str(options.initialize_from), "left out: a resumed run has its own parameters")

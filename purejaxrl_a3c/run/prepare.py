@@ -14,7 +14,7 @@ from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, memory
 from purejaxrl_a3c.run.chunks import state_types
 from purejaxrl_a3c.run.interrupts import Interrupts
-from purejaxrl_a3c.run.options import check_options
+from purejaxrl_a3c.run.options import check_options, remembered
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, check_resumed
 from purejaxrl_a3c.run.train import build
@@ -43,14 +43,13 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
     check_options(options)
     if earlier is not None:
         check_resumed(request)
-    check_platform()
     algorithm = build(config)
     on = choose_devices(config, options.num_devices)
     used = list(on.mesh.devices.flat) if on else jax.local_devices()[:1]
     whole = state_types(config)
     memory.check_fits(whole, algorithm.frames_per_step, used)
     pretrained = state = None
-    if options.initialize_from:
+    if options.initialize_from and (earlier is None or not earlier.found.iteration):
         pretrained = load.read_pretrained(options.initialize_from, config, algorithm)
     if earlier is not None:
         done = earlier.found.iteration * algorithm.frames_per_step
@@ -116,6 +115,8 @@ def _take_folder(request: Request) -> tuple[Path, folder.RunFolder | None]:
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     env_id = str(flat(config)["env_id"]).replace("/", "-")
     taken = folder.claim_new(options.out, f"{stamp}-{name}-{env_id}-seed{options.seed}") if writes else None
+    if taken:
+        taken.write_config(folder.record(name, config, remembered(options)))
     return taken.path if taken else options.out or Path(), taken
 
 

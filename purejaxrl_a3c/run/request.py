@@ -1,6 +1,5 @@
 """What was asked for on the command line, and what an earlier run was asked for."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +65,9 @@ def check_resumed(request: Request) -> None:
             reject(field, value, accepted)
     if request.options.seed != earlier.options.seed:
         reject("seed", request.options.seed, f"{earlier.options.seed}, as in {run}")
+    if request.options.initialize_from != earlier.options.initialize_from:
+        given = str(request.options.initialize_from)
+        reject("initialize_from", given, "left out: a resumed run has parameters of its own")
     if request.options.out is not None:
         reject("out", str(request.options.out), f"left out: a resumed run stays in its folder, {run}")
 
@@ -78,8 +80,3 @@ def resume_folder(argv: list[str]) -> Path | None:
         if argument.startswith("--resume="):
             return Path(argument.partition("=")[2])
     return None
-
-
-def with_options(request: Request, **changes: Any) -> Request:
-    """The request with other options."""
-    return request._replace(options=dataclasses.replace(request.options, **changes))

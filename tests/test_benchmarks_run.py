@@ -171,7 +171,10 @@ def results(tmp_path, monkeypatch):
         yield record.RESULTS
 
 
-@pytest.mark.parametrize("name", SMALL)
+LONG = ("speed", "claims.degenerate")  # even at their smallest, about a minute each
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SMALL])
 def test_a_script_runs(name, results, monkeypatch):
     script: Any = importlib.import_module(f"benchmarks.{name}")
     small = SMALL[name]

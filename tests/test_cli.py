@@ -22,6 +22,8 @@ from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.report import evaluation_key
 from purejaxrl_a3c.updates import Asynchrony, Service
 
+pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
+
 QUICK = [
     "--env-id",
     "Catch-bsuite",
@@ -32,13 +34,6 @@ QUICK = [
     "--evaluation-episodes",
     "7",
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 def failure(capsys, *argv):

@@ -9,21 +9,15 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from purejaxrl_a3c.run.cli import main
 
+pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
+
 RUN = ["train", "a3c", "--num-workers", "4", "--envs-per-worker", "1", "--rollout-length", "5", "--hidden-sizes", "4"]
 SHORT = [*RUN, "--total-frames", "800", "--checkpoint-every-frames", "390"]  # after 20 of 40 iterations
-
-
-@pytest.fixture(autouse=True)
-def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

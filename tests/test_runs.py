@@ -22,17 +22,12 @@ from purejaxrl_a3c.run import checkpoint, folder, memory, progress, session
 from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.run.report import evaluation_key
 
+pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
+
 SETTINGS: dict[str, Any] = {"num_envs": 4, "rollout_length": 5, "hidden_sizes": (4,), "anneal_learning_rate": False}
 CONFIG = replace(a2c.Config(), total_frames=800, normalize_observations=True, **SETTINGS)
 RUN = ["train", "a2c", "--num-envs", "4", "--rollout-length", "5", "--hidden-sizes", "4", "--no-anneal-learning-rate"]
 RUN += ["--normalize-observations", "--evaluation-episodes", "3"]
-
-
-@pytest.fixture(autouse=True)
-def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="module")

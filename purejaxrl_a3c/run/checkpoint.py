@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.run.folder import CONFIG
+from purejaxrl_a3c.run.folder import CONFIG, unused
 from purejaxrl_a3c.run.quiet import quiet_orbax
 from purejaxrl_a3c.types import State
 
@@ -114,8 +114,7 @@ def set_aside(found: Found) -> None:
         if "orbax-checkpoint-tmp" in path.name or (_is_step(path) and not (path / _DIGESTS).exists()):
             shutil.rmtree(path)
         elif _is_step(path) and int(path.name) > found.iteration:
-            names = (f"{path.name}.damaged", *(f"{path.name}.damaged-{n}" for n in range(2, 1000)))
-            path.rename(next(path.parent / name for name in names if not (path.parent / name).exists()))
+            path.rename(unused(path.with_name(f"{path.name}.damaged")))
 
 
 @quiet_orbax()

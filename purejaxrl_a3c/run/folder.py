@@ -82,7 +82,7 @@ def claim_new(path: Path | None, stem: str) -> RunFolder:
     Raises:
         InputError: if it exists and is not an empty folder, or cannot be created.
     """
-    found = path or _unused(Path("runs"), stem)
+    found = path or unused(Path("runs") / stem)
     created = [one for one in (found, *found.parents) if not one.exists()][::-1]
     try:
         # In runs/ another process may have taken the same name by now.
@@ -116,9 +116,10 @@ def claim_again(path: Path) -> RunFolder:
     return RunFolder(path, None, descriptor)
 
 
-def _unused(parent: Path, stem: str) -> Path:
-    names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-    return next(parent / name for name in names if not (parent / name).exists())
+def unused(path: Path) -> Path:
+    """``path``, or with a number behind it if there is something of that name: ``path-2``, ``path-3``, ..."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], others) if not one.exists())
 
 
 def _lock(descriptor: int) -> bool:

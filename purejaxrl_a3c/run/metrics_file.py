@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from purejaxrl_a3c.run.folder import unused
 from purejaxrl_a3c.types import Metrics
 
 _EPISODES = ("episode_return", "episode_length")  # their cells are empty where no episode ended
@@ -101,8 +102,7 @@ def _set_aside_if_incomplete(path: Path, rows: list[list[str]], frames: int) -> 
         return ""
     kept = ""
     if path.exists():
-        names = (f"metrics.csv.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
-        other = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+        other = unused(path.with_name("metrics.csv.damaged"))
         shutil.copyfile(path, other)
         kept = f"; the file as it was is {other}"
     return f"{path} lacks rows up to frame {frames:,}: it goes on from {len(rows):,} whole rows{kept}"

@@ -57,6 +57,7 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
             trained = _train(setting, run, console, interrupts)
             number = agreed_signal(interrupts.requested)
             interrupts.farewell = lambda: say(console, f"interrupted before the evaluation; {evaluating}")
+        number = number or interrupts.requested  # one that came after the last look
         if number is not None:
             done = int(trained.state.iteration) * algorithm.frames_per_step
             go_on = f"to go on: purejaxrl-a3c train --resume {path}"

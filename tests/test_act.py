@@ -23,7 +23,7 @@ def trained(**settings):
     return config, state._replace(learner=state.learner._replace(params=jax.tree.unflatten(tree, leaves)))
 
 
-def test_it_plays_a_normalized_pendulum_as_evaluate_does():
+def test_its_actions_are_in_the_bounds_of_the_environment_library():
     config, state = trained(env_id="Pendulum-v1", normalize_observations=True, squash_actions=True)
     act = make_act(config, state)
     env, params = gymnax.make("Pendulum-v1")

@@ -18,7 +18,7 @@ from purejaxrl_a3c.objectives import returns
 
 KEY = jax.random.key(0)
 GAMMA, LAMBDA = 0.8, 0.7
-NETWORK = networks.Config(hidden_sizes=(8,), core="gru", num_cells=3)
+NETWORK = replace(networks.Config(), hidden_sizes=(8,), core="gru", num_cells=3)
 CONFIG = replace(
     rnd.Config(), intrinsic_gamma=0.9, num_features=4, num_predictor_minibatches=2, predictor_learning_rate=1e-2
 )
@@ -120,8 +120,8 @@ def test_bonuses_are_divided_by_the_deviation_of_their_discounted_sums(env, bloc
         state, paid = jax.jit(bonus.update)(KEY, before, rows)
         # The same without a division: against statistics of nothing.
         seen = moments.normalize(before.observations, rows.final_obs.reshape(-1, 3))
-        target = Features(networks.make_torso(NETWORK, (3,)), (), 4).apply(before.target, seen)
-        guess = Features(networks.make_torso(NETWORK, (3,)), (8, 8), 4).apply(before.predictor, seen)
+        target = Features(networks.make_torso(NETWORK.body, (3,)), (), 4).apply(before.target, seen)
+        guess = Features(networks.make_torso(NETWORK.body, (3,)), (8, 8), 4).apply(before.predictor, seen)
         errors.append(np.asarray(((target - guess) ** 2).mean(-1)).reshape(W, B, T))  # type: ignore[operator]
         for t in range(T):
             total = 0.9 * total + errors[-1][..., t]

@@ -47,7 +47,7 @@ def test_replace_finds_a_setting_wherever_it_lives():
     assert config.env.env_id == "Acrobot-v1"
     assert config.env.wrappers.frame_stack == 2
     assert config.asynchrony.service.service_cv == 0.5
-    assert config.network.core == "gru"
+    assert config.network.body.core == "gru"
     assert config.objective.gamma == 0.9
     assert replace(config, env_id="CartPole-v1", frame_stack=1, service_cv=0.3, core="feed_forward", gamma=0.99) == (
         a3c.Config()

@@ -8,6 +8,7 @@ import pytest
 from test_networks import _equations
 
 from purejaxrl_a3c import envs, networks, objectives
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.networks.cores import CORES
 
@@ -174,7 +175,7 @@ BLOCK = 13  # steps of a rollout; the episodes of Copy-probe are truncated after
 def blocks(request):
     """Two rollouts, one after the other, by a network whose outputs depend strongly on its memory."""
     core, shared_torso = request.param
-    config = networks.Config(hidden_sizes=(), num_cells=4, core=core, shared_torso=shared_torso)
+    config = replace(networks.Config(), hidden_sizes=(), num_cells=4, core=core, shared_torso=shared_torso)
     env = envs.make(envs.Config(env_id="Copy-probe"), gamma=0.99)
     network = networks.make(config, env)
     params = jax.tree.map(lambda x: 3.0 * x, jax.jit(network.init)(jax.random.key(0)))

@@ -11,7 +11,7 @@ import pytest
 
 from purejaxrl_a3c import networks
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.config import field_types
+from purejaxrl_a3c.config import field_types, replace
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.cores import CORES
 from purejaxrl_a3c.networks.distributions import DiagGaussian, TanhGaussian
@@ -33,14 +33,14 @@ def env_of(shape: tuple[int, ...] = (5,), action_space: ActionSpace = spaces.Dis
 
 
 def make(env=env_of(), **changes):  # noqa: B008
-    return env, networks.make(networks.Config(**({"hidden_sizes": (8, 8)} | changes)), env)
+    return env, networks.make(replace(networks.Config(), **({"hidden_sizes": (8, 8)} | changes)), env)
 
 
 @pytest.mark.parametrize(
     ("field", "accepted"), [("activation", ACTIVATIONS), ("core", CORES), ("torso", ["mlp", *TORSOS])]
 )
 def test_the_config_accepts_the_names_of_all_parts_that_there_are(field, accepted):
-    annotation = field_types(networks.Config)[field]
+    annotation = field_types(networks.BodyConfig)[field]
     while typing.get_origin(annotation) is not typing.Literal:
         annotation = typing.get_args(annotation)[0]
     assert sorted(typing.get_args(annotation)) == sorted(accepted)

@@ -20,7 +20,7 @@ SETTINGS = objectives.Config(gamma=GAMMA, gae_lambda=LAMBDA, entropy_coefficient
 
 @pytest.fixture(scope="module")
 def network():
-    return networks.make(networks.Config(hidden_sizes=(8,)), envs.make(envs.Config(), GAMMA))
+    return networks.make(replace(networks.Config(), hidden_sizes=(8,)), envs.make(envs.Config(), GAMMA))
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def test_the_gradient_of_the_batch_is_the_mean_of_the_workers_gradients(network,
 def test_a_recurrent_network_values_the_end_of_an_episode_with_the_memory_of_that_episode():
     """Against a plain loop over a block with truncations inside, which follows the memory step by step."""
     env = envs.make(envs.Config(env_id="Copy-probe"), GAMMA)
-    network = networks.make(networks.Config(core="lstm", num_cells=5, hidden_sizes=(8,)), env)
+    network = networks.make(replace(networks.Config(), core="lstm", num_cells=5, hidden_sizes=(8,)), env)
     params = jax.tree.map(lambda x: 3.0 * x, network.init(jax.random.key(0)))
     actor_state = rollout.start(env, network, jax.random.key(1))
     steps = 24

@@ -88,7 +88,7 @@ def test_the_first_gradient_is_a2cs(case):
 
 def test_an_item_is_a_whole_rollout_where_there_is_memory(case):
     items = case.objective().prepare(case.params, case.rows)
-    if case.config.network.core == "feed_forward":
+    if case.config.network.body.core == "feed_forward":
         assert items.obs.shape[:2] == (B * T, 1)
     else:
         # In time's order, with the memory that it began with: a minibatch has whole rows of the block.

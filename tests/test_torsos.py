@@ -13,7 +13,7 @@ from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Convolution
 
-SMALL = networks.Config(hidden_sizes=(4,))
+SMALL = replace(networks.Config(), hidden_sizes=(4,))
 
 
 def convolve(dense, x, size, stride, padding):

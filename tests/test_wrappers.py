@@ -659,7 +659,7 @@ def test_learning_sees_the_very_observations_that_were_acted_on():
         ENV, env_params={"offset": 4.0, "spread": 0.5}, normalize_observations=True, scale_rewards=True
     )
     env = envs.make(env_config, GAMMA)
-    network_config = networks.Config(hidden_sizes=(4,), shared_torso=True)
+    network_config = replace(networks.Config(), hidden_sizes=(4,), shared_torso=True)
     network = networks.make(network_config, env)
     objective = Objective(lambda *x: None, lambda *x: (jnp.float32(0), {}))
     layout = EnvLayout(W, B, rollout_length=T, iterations=3, split="workers", split_name="num_workers")

@@ -92,7 +92,7 @@ class Config:
 
     def _check_minibatches(self) -> None:
         envs, steps = self.rollouts.num_envs, self.rollouts.rollout_length
-        if self.network.core != "feed_forward":
+        if self.network.body.core != "feed_forward":
             check_divides("num_minibatches", self.num_minibatches, "num_envs, as the core is recurrent", envs)
         else:
             check_divides("num_minibatches", self.num_minibatches, "num_envs * rollout_length", envs * steps)

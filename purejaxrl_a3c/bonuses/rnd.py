@@ -128,13 +128,13 @@ def random_network_distillation(
     Returns:
         A `Bonus`, whose state is an `RNDState`.
     """
-    torso = networks.make_torso(network_config, env.observation_shape)
+    torso = networks.make_torso(network_config.body, env.observation_shape)
     parts = Parts(
         settings=config,
         target=Features(torso, (), config.num_features),
         # Two more layers, as in the paper's code, so that the predictor could represent the target.
         predictor=Features(
-            torso, (network_config.hidden_sizes or (config.num_features,))[-1:] * 2, config.num_features
+            torso, (network_config.body.hidden_sizes or (config.num_features,))[-1:] * 2, config.num_features
         ),
         optimizer=optax.adam(config.predictor_learning_rate),
         observation_shape=env.observation_shape,

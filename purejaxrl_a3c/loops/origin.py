@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from purejaxrl_a3c import envs, networks
-from purejaxrl_a3c.config import field_types, is_float
+from purejaxrl_a3c.config import field_types, is_config, is_float, parts
 
 # Wrappers that change observations or keep statistics, which an evaluation reads from the state.
 _WRAPPERS = ("observe", "flatten", "frame_stack", "normalize_observations", "scale_rewards")
@@ -25,8 +25,10 @@ class Origin:
         return {name: (value, there.get(name)) for name, value in here.items() if value != there.get(name)}
 
 
-def origin(env: envs.Config, network: networks.Config) -> Origin:
+def origin(env: envs.Config, network: networks.Config | networks.BodyConfig) -> Origin:
     """The `Origin` of states with these settings. Floats, which may be traced, are not part of it."""
-    static = [name for name, annotation in field_types(type(network)).items() if not is_float(annotation)]
     settings = {"env_id": env.env_id} | {name: getattr(env.wrappers, name) for name in _WRAPPERS}
-    return Origin(tuple((settings | {name: getattr(network, name) for name in static}).items()))
+    for one in (network, *parts(network).values()):
+        static = [name for name, annotation in field_types(type(one)).items() if not is_float(annotation)]
+        settings |= {name: getattr(one, name) for name in static if not is_config(getattr(one, name))}
+    return Origin(tuple(settings.items()))

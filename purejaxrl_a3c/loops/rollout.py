@@ -1,6 +1,7 @@
 """Acting: one environment under one set of parameters; ``vmap`` adds environments and workers."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +41,13 @@ def draw(network: Network, key: Key, index: jax.Array) -> tuple[Noise, Key]:
 
 
 def unroll(
-    env: Env, network: Network, params: Params, actor_state: ActorState, noise: Noise, keys: Key
+    env: Env,
+    network: Network,
+    params: Params,
+    actor_state: ActorState,
+    noise: Noise,
+    keys: Key,
+    behave: Callable[[Any], Any] = lambda policy: policy,
 ) -> tuple[ActorState, Trajectory]:
     """Act for ``T`` steps with actions sampled from the policy.
 
@@ -53,6 +60,7 @@ def unroll(
         actor_state: where to start.
         noise: from `draw`, leaves ``[T, ...]``.
         keys: from `draw`, ``[T, 2]``.
+        behave: policy to the policy that acts, see `Exploration`.
 
     Returns:
         ``(actor_state, trajectory [T])``: the environment after these steps, and the steps.
@@ -62,13 +70,14 @@ def unroll(
         noise, keys = random
         state, obs, first, carry = actor_state
         next_carry, outputs = network.step(params, carry, obs, first)
-        action = outputs.policy.sample(noise)
-        next_state, timestep = env.step(keys, state, outputs.policy.to_env_action(action))
+        policy = behave(outputs.policy)
+        action = policy.sample(noise)
+        next_state, timestep = env.step(keys, state, policy.to_env_action(action))
         row = Trajectory(
             obs=obs,
             first=first,
             action=action,
-            log_prob=outputs.policy.log_prob(action),
+            log_prob=policy.log_prob(action),
             reward=timestep.reward,
             terminated=timestep.terminated,
             truncated=timestep.truncated,

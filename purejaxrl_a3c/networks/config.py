@@ -1,4 +1,4 @@
-"""The settings of a network."""
+"""The settings of networks."""
 
 from typing import Annotated, Literal
 
@@ -20,8 +20,8 @@ _Torso = Annotated[TorsoName | nn.Module, tyro.conf.arg(constructor=TorsoName, h
 
 
 @configuration
-class Config:
-    """Settings of a network: its torso, its core, and its heads."""
+class BodyConfig:
+    """Settings of the layers before the heads, which every network has: its torso and its core."""
 
     torso: _Torso = "mlp"
     """Layers that turn an observation into features: mlp, or for images minatar, nature or impala. In Python it may
@@ -38,6 +38,13 @@ class Config:
     are recurrent."""
     num_cells: Count = 256
     """Number of cells of a recurrent core (256 in Mnih et al. 2016)."""
+
+
+@configuration
+class Config:
+    """Settings of an actor-critic's network: its bodies and its heads."""
+
+    body: BodyConfig = BodyConfig()
     shared_torso: bool = False
     """Let the policy and the value function share one torso and one core (they do in Mnih et al. 2016)."""
     squash_actions: bool = False

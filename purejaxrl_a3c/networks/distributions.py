@@ -78,6 +78,59 @@ class Categorical(NamedTuple):
         return jnp.sum(jnp.exp(log_probs) * (log_probs - other.log_probs), axis=-1)
 
 
+class EpsilonGreedy(NamedTuple):
+    """The action of the largest Q-value or, with probability epsilon, any of the ``A`` actions.
+
+    Attributes:
+        q: ``[..., A]`` Q-values.
+        epsilon: ``[...]`` in [0, 1].
+    """
+
+    q: jax.Array
+    epsilon: jax.Array
+
+    @property
+    def probs(self) -> jax.Array:
+        """Probabilities ``[..., A]``."""
+        num_actions = self.q.shape[-1]
+        greedy = jax.nn.one_hot(self.mode(), num_actions, dtype=self.q.dtype)
+        return self.epsilon[..., None] / num_actions + (1 - self.epsilon[..., None]) * greedy
+
+    def sample(self, noise: jax.Array) -> Action:
+        """An action, int32 ``[...]``; ``noise [...]`` is uniform in [0, 1)."""
+        num_actions = self.q.shape[-1]
+        # Where the noise is below epsilon, its ratio to epsilon is uniform too, and chooses the action.
+        share = noise / jnp.maximum(self.epsilon, jnp.finfo(jnp.float32).tiny)
+        other = jnp.minimum((jnp.minimum(share, 1.0) * num_actions).astype(jnp.int32), num_actions - 1)
+        return jnp.where(noise < self.epsilon, other, self.mode())
+
+    @staticmethod
+    def to_env_action(action: Action) -> Action:
+        """The action that the environment takes: the sample itself."""
+        return action
+
+    def mode(self) -> Action:
+        """The action of the largest Q-value, int32 ``[...]``; the lowest one among equals."""
+        return jnp.argmax(self.q, axis=-1).astype(jnp.int32)
+
+    def value(self) -> jax.Array:
+        """The mean of the Q-values over the actions ``[...]``."""
+        return jnp.sum(self.probs * self.q, axis=-1)
+
+    def log_prob(self, action: Action) -> jax.Array:
+        """The log-probability ``[...]`` of ``action``, int32 ``[...]``."""
+        chosen = jax.nn.one_hot(action, self.q.shape[-1], dtype=self.q.dtype)
+        return jnp.log(jnp.sum(self.probs * chosen, axis=-1))
+
+    def entropy(self) -> jax.Array:
+        """Entropy in nats ``[...]``."""
+        return jnp.sum(jax.scipy.special.entr(self.probs), axis=-1)
+
+    def kl(self, other: "EpsilonGreedy") -> jax.Array:
+        """Kullback-Leibler divergence ``KL(self || other)`` in nats ``[...]``; infinite where ``other`` rules out."""
+        return jnp.sum(jax.scipy.special.rel_entr(self.probs, other.probs), axis=-1)
+
+
 @flax.struct.dataclass
 class MultiCategorical:
     """``K`` independent choices at once.

@@ -11,7 +11,13 @@ from purejaxrl_a3c import checks
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.config import Config
-from purejaxrl_a3c.networks.distributions import Categorical, DiagGaussian, MultiCategorical, TanhGaussian
+from purejaxrl_a3c.networks.distributions import (
+    Categorical,
+    DiagGaussian,
+    EpsilonGreedy,
+    MultiCategorical,
+    TanhGaussian,
+)
 from purejaxrl_a3c.networks.initializers import orthogonal
 from purejaxrl_a3c.types import ActionSpace, Distribution, Key, Noise, Outputs, Params
 
@@ -92,6 +98,37 @@ def make_heads(config: Config, action_space: ActionSpace, num_values: int) -> He
         policy = policy_head.apply(params["policy_head"], policy_features)
         value: Any = value_head.apply(params["value_head"], value_features)
         return Outputs(policy, jnp.squeeze(value, -1) if num_values == 1 else value)
+
+    return Heads(init, apply)
+
+
+def q_heads(action_space: ActionSpace, dueling: bool) -> Heads:
+    """Q-values of discrete actions, with the parameters ``q_head`` and, if dueling, ``value_head``.
+
+    Dueling (Wang et al. 2016, arXiv 1511.06581, equation 9): ``Q(s, a) = V(s) + A(s, a) - mean over b of A(s, b)``.
+
+    Args:
+        action_space: a `spaces.Discrete`.
+        dueling: whether there is a value beside the advantages.
+
+    Raises:
+        InputError: for any other action space.
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        checks.reject("action_space", action_space, "discrete, for an algorithm that learns a Q-value of every action")
+    q_head = nn.Dense(action_space.n, kernel_init=orthogonal(0.01))
+    value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+
+    def init(key_q: Key, key_value: Key, features: jax.Array) -> Params:
+        params = {"q_head": q_head.init(key_q, features)}
+        return params | {"value_head": value_head.init(key_value, features)} if dueling else params
+
+    def apply(params: Params, features: jax.Array, value_features: jax.Array) -> Outputs:
+        q: Any = q_head.apply(params["q_head"], features)
+        if dueling:
+            value: Any = value_head.apply(params["value_head"], value_features)
+            q = value + q - q.mean(-1, keepdims=True)
+        return Outputs(EpsilonGreedy(q, jnp.zeros(q.shape[:-1])), q.max(-1))
 
     return Heads(init, apply)
 

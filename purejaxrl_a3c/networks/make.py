@@ -1,4 +1,4 @@
-"""Makes a network out of a torso, a core and heads. The heads follow from the action space."""
+"""Makes networks out of a torso, a core and heads. The heads follow from the action space."""
 
 import flax.linen as nn
 import jax
@@ -6,16 +6,16 @@ import jax
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.config import check
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
-from purejaxrl_a3c.networks.config import Config
+from purejaxrl_a3c.networks.config import BodyConfig, Config
 from purejaxrl_a3c.networks.cores import CORES
 from purejaxrl_a3c.networks.custom import check_is_instance, check_module
-from purejaxrl_a3c.networks.heads import action_noise, make_heads
+from purejaxrl_a3c.networks.heads import Heads, action_noise, make_heads, q_heads
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
 
 
 def make(config: Config, env: Env, weights_per_worker: bool = False, num_values: int = 1) -> Network:
-    """The network that ``config`` describes, for the observations and actions of ``env``.
+    """The actor-critic that ``config`` describes, for the observations and actions of ``env``.
 
     Args:
         config: the network's settings.
@@ -31,12 +31,49 @@ def make(config: Config, env: Env, weights_per_worker: bool = False, num_values:
     Raises:
         InputError: if a setting is not accepted, or does not fit the observations or actions.
     """
+    check_is_instance(config.body.torso)
+    check(config)
+    heads = make_heads(config, env.action_space, num_values)
+    return with_heads(config.body, env, heads, shared=config.shared_torso, weights_per_worker=weights_per_worker)
+
+
+def make_q(config: BodyConfig, env: Env, *, dueling: bool = False, weights_per_worker: bool = False) -> Network:
+    """The network of Q-values that ``config`` describes, for discrete actions.
+
+    Args:
+        config: settings of torso and core.
+        env: as in `make`.
+        dueling: whether Q is the sum of a value and of advantages, see `heads.q_heads`.
+        weights_per_worker: as in `make`.
+
+    Returns:
+        A `Network`, whose policy is an `EpsilonGreedy` one with an epsilon of 0, and whose value is the largest
+        Q-value.
+
+    Raises:
+        InputError: if a setting is not accepted, or does not fit the observations or actions.
+    """
+    heads = q_heads(env.action_space, dueling)
+    return with_heads(config, env, heads, shared=True, weights_per_worker=weights_per_worker)
+
+
+def with_heads(
+    config: BodyConfig, env: Env, heads: Heads, *, shared: bool, weights_per_worker: bool = False
+) -> Network:
+    """The network of the bodies that ``config`` describes and of ``heads``.
+
+    Args:
+        config: settings of torso and core.
+        env: as in `make`.
+        heads: the last layers.
+        shared: whether policy and value function have one body, or one each.
+        weights_per_worker: as in `make`.
+    """
     check_is_instance(config.torso)
     check(config)
     torso = make_torso(config, env.observation_shape, weights_per_worker)
     body = make_body(torso, CORES[config.core](config.num_cells), env.observation_shape)
-    bodies = make_bodies(body, config.shared_torso)
-    heads = make_heads(config, env.action_space, num_values)
+    bodies = make_bodies(body, shared)
 
     def init(key: Key) -> Params:
         key_policy, key_value, *keys = jax.random.split(key, 2 + 2 * bodies.num_bodies)
@@ -58,11 +95,11 @@ def make(config: Config, env: Env, weights_per_worker: bool = False, num_values:
     return Network(init, bodies.carry, noise, step, unroll)
 
 
-def make_torso(config: Config, observation_shape: tuple[int, ...], weights_per_worker: bool = False) -> nn.Module:
+def make_torso(config: BodyConfig, observation_shape: tuple[int, ...], weights_per_worker: bool = False) -> nn.Module:
     """The torso that ``config`` describes: a flax module from an observation to features ``[F]``.
 
     Args:
-        config: the network's settings.
+        config: its settings.
         observation_shape: shape of one observation.
         weights_per_worker: as in `make`.
 

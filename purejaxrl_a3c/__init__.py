@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, dqn, impala, ppo, reinforce, rnd
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
@@ -21,6 +21,7 @@ __all__ = [
     "a3c",
     "averaging",
     "devices",
+    "dqn",
     "evaluate",
     "impala",
     "load",

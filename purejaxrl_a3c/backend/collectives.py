@@ -48,6 +48,11 @@ def mean(tree: Tree, axis_name: AxisName) -> Tree:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
+def largest(tree: Tree, axis_name: AxisName) -> Tree:
+    """The maximum over the devices, element by element."""
+    return tree if axis_name is None else jax.lax.pmax(tree, axis_name)
+
+
 def gather(tree: Tree, axis_name: AxisName) -> Tree:
     """The parts of all devices, in their order: leaves ``[n / devices, ...]`` become ``[n, ...]``."""
     return tree if axis_name is None else jax.lax.all_gather(tree, axis_name, tiled=True)

@@ -1,7 +1,25 @@
 """Loops that act and learn in turn; each builds an `Algorithm` from its parts."""
 
+from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig
 from purejaxrl_a3c.loops.config import Batch, Workers
+from purejaxrl_a3c.loops.exploration import EpsilonConfig, Exploration, epsilon_greedy, no_exploration
 from purejaxrl_a3c.loops.layout import EnvLayout, make_layout
+from purejaxrl_a3c.loops.off_policy import make_plan, off_policy
 from purejaxrl_a3c.loops.on_policy import on_policy
 
-__all__ = ["Batch", "EnvLayout", "Workers", "make_layout", "on_policy"]
+__all__ = [
+    "Agent",
+    "Batch",
+    "EnvLayout",
+    "EpsilonConfig",
+    "Exploration",
+    "Part",
+    "TargetConfig",
+    "Workers",
+    "epsilon_greedy",
+    "make_layout",
+    "make_plan",
+    "no_exploration",
+    "off_policy",
+    "on_policy",
+]

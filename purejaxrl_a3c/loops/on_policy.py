@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import envs, networks
-from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
 from purejaxrl_a3c.loops.origin import Origin, origin
 from purejaxrl_a3c.objectives import extrinsic
 from purejaxrl_a3c.types import (
@@ -125,7 +126,7 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         # Only now: acting and learning must see the observations of a rollout through the same statistics.
         states = env.refresh(done.actor_state.env, layout.axis_name)
         iteration = state.iteration + 1
-        metrics = make_metrics(layout, iteration, done)
+        metrics = make_metrics(layout, iteration, means_over_pushes(done.reported, iteration), done.sums)
         actor_state = done.actor_state._replace(env=states)
         return State(done.learner, actor_state, iteration, done.bonus, parts.origin), metrics
 
@@ -267,33 +268,13 @@ def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Itera
     return Iteration(learner, actor_state, state.bonus, reported, sums)
 
 
-def episode_sums(trajectories: Trajectory, counts: jax.Array | bool = True) -> Scalars:
-    """Sums over the whole episodes that ended in ``trajectories [L, B, T]``, where ``counts`` is true."""
-    # An episode that `auto_reset` cut short to put environments out of phase has length 0: it is not a whole one.
-    ended = (trajectories.terminated | trajectories.truncated) & (trajectories.episode_length > 0) & counts
-    return {
-        "returns": jnp.where(ended, trajectories.episode_return, 0).sum(),
-        "lengths": jnp.where(ended, trajectories.episode_length, 0).sum(dtype=jnp.float32),
-        "episodes": ended.sum(dtype=jnp.int32),
-    }
-
-
-def make_metrics(layout: EnvLayout, iteration: jax.Array, done: Iteration) -> Metrics:
-    """The `Metrics` of an iteration: means over its pushes, and sums over its episodes on all devices."""
-    sums = collectives.total(done.sums, layout.axis_name)
-    reported = dict(done.reported)
+def means_over_pushes(reported: Scalars, iteration: jax.Array) -> Scalars:
+    """What an iteration reports, from named vectors with an entry a push."""
+    reported = dict(reported)
     staleness = reported.pop("staleness")
     losses = {name: values.astype(jnp.float32).mean() for name, values in reported.items()}
-    losses |= {
+    return losses | {
         "staleness_mean": staleness.astype(jnp.float32).mean(),
         "staleness_max": staleness.max(),
         "virtual_time": reported.get("virtual_time", iteration.astype(jnp.float32)).max(),
     }
-    countable = layout.iterations * layout.frames < 2**31
-    return Metrics(
-        frames=iteration * layout.frames if countable else iteration.astype(jnp.float32) * layout.frames,
-        episodes=sums["episodes"],
-        return_sum=sums["returns"],
-        length_sum=sums["lengths"],
-        losses=losses,
-    )

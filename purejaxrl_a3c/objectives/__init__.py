@@ -9,18 +9,23 @@ from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
 from purejaxrl_a3c.objectives.proximal import ppo_clip, ppo_kl
 from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
 from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, successor_values
+from purejaxrl_a3c.objectives.temporal_difference import chosen, clipped_error_loss, dqn_gradient, q_values
 
 __all__ = [
     "Baseline",
     "Config",
     "OffPolicy",
     "bootstrap_values",
+    "chosen",
+    "clipped_error_loss",
+    "dqn_gradient",
     "extrinsic",
     "in_a_whole_episode",
     "off_policy_gradient",
     "policy_gradient",
     "ppo_clip",
     "ppo_kl",
+    "q_values",
     "reinforce",
     "successor_values",
 ]

@@ -1,0 +1,86 @@
+"""DQN: deep Q-learning from replayed experience (Mnih et al. 2015), with the extensions that became usual.
+
+Double Q-learning (van Hasselt et al. 2016, arXiv 1509.06461), dueling networks (Wang et al. 2016, arXiv 1511.06581),
+n-step returns, and prioritised replay (Schaul et al. 2016, arXiv 1511.05952).
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from purejaxrl_a3c import envs, loops, networks, objectives, replay
+from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.config import Count, PositiveOrInf, UnitInterval, check, configuration
+from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
+from purejaxrl_a3c.updates import optimizers
+
+
+@configuration
+class Config:
+    """Settings of DQN. Defaults without another source are for classic control tasks."""
+
+    env: envs.Config = envs.Config()
+    network: networks.BodyConfig = networks.BodyConfig(activation="relu", hidden_sizes=(128, 128))
+    optimizer: optimizers.Optimizer = optimizers.Adam(
+        learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=10.0
+    )
+    rollouts: loops.Batch = loops.Batch(num_envs=8, rollout_length=1, total_frames=50_000)
+    replayed: replay.Config = replay.Config()
+    priorities: replay.PriorityConfig = replay.PriorityConfig()
+    targets: loops.TargetConfig = loops.TargetConfig()
+    exploration: loops.EpsilonConfig = loops.EpsilonConfig()
+    gamma: UnitInterval = 0.99
+    """Discount factor of the rewards, for each environment step (0.99 in Mnih et al. 2015)."""
+    n_step: Count = 1
+    """Rewards in a return, fewer where an episode ends (1 in Mnih et al. 2015, 3 in Hessel et al. 2018)."""
+    double: bool = True
+    """Let the learned network choose the action whose value the target network gives (van Hasselt et al. 2016)."""
+    dueling: bool = False
+    """Make Q the sum of a value and of advantages (Wang et al. 2016)."""
+    error_limit: PositiveOrInf = 1.0
+    """Limit to which errors are clipped in the gradient (1 in Mnih et al. 2015, which is Huber's loss); inf for the
+    squared error."""
+
+    def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: name of the axis of devices that share the environments, see `make_train`; None: one device.
+            make_bonus: must be None.
+
+        Raises:
+            InputError: naming the setting, its value and what is accepted.
+        """
+        check(self)
+        if make_bonus is not None:
+            reject("agent", "dqn", "an agent that learns from its own rollouts, for a bonus")
+        if self.network.core != "feed_forward":
+            reject("core", self.network.core, "feed_forward: transitions are replayed alone; r2d2 has a memory")
+        layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.replayed.updates_per_iteration)
+        env = envs.make(self.env, self.gamma)
+        network = networks.make_q(self.network, env, dueling=self.dueling)
+        plan = loops.make_plan(layout, self.replayed)
+
+        def gradients(
+            key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
+        ) -> tuple[Params, jax.Array, Scalars]:
+            del key, updates
+            gradient, error, scalars = objectives.dqn_gradient(
+                network, params["q"], target["q"], batch, weight, double=self.double, error_limit=self.error_limit
+            )
+            return {"q": gradient}, error, scalars
+
+        agent = loops.Agent(
+            network=network,
+            exploration=loops.epsilon_greedy(self.exploration, self.replayed.learning_starts),
+            init=lambda key: {"q": network.init(key)},
+            acting=lambda params: params["q"],
+            parts={"q": loops.Part(optimizers.make(self.optimizer, plan.num_updates))},
+            with_target=("q",),
+            batch=partial(replay.transitions, n=self.n_step, gamma=self.gamma),
+            gradients=gradients,
+        )
+        return loops.off_policy(
+            self.env, self.network, env, agent, layout, plan, self.replayed, self.priorities, self.targets
+        )

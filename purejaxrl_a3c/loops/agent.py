@@ -1,0 +1,165 @@
+"""What an algorithm that learns from replayed experience consists of, and how its parts are updated."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.config import Count, UnitInterval, configuration
+from purejaxrl_a3c.loops.exploration import Exploration
+from purejaxrl_a3c.replay import View
+from purejaxrl_a3c.types import AxisName, Key, Network, Params, Scalars
+from purejaxrl_a3c.updates.gradient import apply_gradient, ravel
+
+
+@configuration
+class TargetConfig:
+    """Settings of the target networks."""
+
+    target_update_every: Count = 1
+    """Gradient steps between two updates of the target networks. It counts gradient steps, not environment steps as in
+    Stable-Baselines3."""
+    target_update_rate: UnitInterval = 0.005
+    """Share of the way that the target networks move towards the learned ones in such an update (0.005 in Haarnoja et
+    al. 2018); 1 copies them."""
+
+
+class Part(NamedTuple):
+    """How one part of an agent's parameters is learned."""
+
+    optimizer: optax.GradientTransformation  # it sees the part as one vector
+    every: int = 1  # updates of the agent for each step of this part
+
+
+class Gradients(Protocol):
+    """The gradients of an agent."""
+
+    def __call__(
+        self, key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
+    ) -> tuple[Params, jax.Array, Scalars]:
+        """The gradients by part, the errors by which the items are drawn again, and scalars to report.
+
+        Args:
+            key: consumed.
+            params: by part.
+            target: slowly following copies, by part.
+            batch: what `Agent.batch` made of ``M`` items.
+            weight: float32 ``[M]``, importance weights.
+            updates: int32 ``[]``, the agent's updates before this one.
+
+        Returns:
+            ``(gradients by part, errors float32 [M] >= 0, scalars)``.
+        """
+        ...
+
+
+class Agent(NamedTuple):
+    """An algorithm that learns from replayed experience: what acts, and how it learns from a batch."""
+
+    network: Network
+    """It acts."""
+    exploration: Exploration
+    init: Callable[[Key], Params]
+    """key -> parameters by part, a dict."""
+    acting: Callable[[Params], Params]
+    """parameters by part -> those of ``network``."""
+    parts: dict[str, Part]
+    with_target: tuple[str, ...]
+    """Names of the parts that have a target network."""
+    batch: Callable[[View], Any]
+    """drawn items -> what ``gradients`` takes."""
+    gradients: Gradients
+    sequence_length: int | None = None
+    """Steps of an item, which then begins where a rollout does; None: an item is any single step."""
+
+
+class Learner(NamedTuple):
+    """What an agent learns, and how far it is."""
+
+    params: Params  # by part
+    target: Params  # by part, of those with a target network
+    opt_state: Any  # by part, of the parameters as one vector
+    updates: jax.Array  # int32 []
+
+
+def start(agent: Agent, params: Params) -> Learner:
+    """The `Learner` at the start of a run."""
+    opt_state = {name: part.optimizer.init(ravel(params[name])) for name, part in agent.parts.items()}
+    return Learner(params, {name: params[name] for name in agent.with_target}, opt_state, jnp.int32(0))
+
+
+def as_vectors(learner: Learner) -> tuple[Learner, Callable[[Learner], Learner]]:
+    """The learner with every part as one vector, and the function that undoes it.
+
+    Many small updates in turn take fewer kernels on vectors than leaf by leaf.
+    """
+    raveled = {name: ravel_pytree(params) for name, params in learner.params.items()}
+    unravel = {name: back for name, (_, back) in raveled.items()}
+    vectors = {name: vector for name, (vector, _) in raveled.items()}
+    targets = {name: ravel(params) for name, params in learner.target.items()}
+
+    def undo(learner: Learner) -> Learner:
+        def trees(vectors: Params) -> Params:
+            return {name: unravel[name](vector) for name, vector in vectors.items()}
+
+        return learner._replace(params=trees(learner.params), target=trees(learner.target))
+
+    return learner._replace(params=vectors, target=targets), undo
+
+
+def update(
+    agent: Agent,
+    config: TargetConfig,
+    undo: Callable[[Learner], Learner],
+    key: Key,
+    vectors: Learner,
+    batch: Any,
+    weight: jax.Array,
+    axis_name: AxisName,
+) -> tuple[Learner, jax.Array, Scalars]:
+    """One gradient step of every part that has its turn, and of the target networks.
+
+    Args:
+        agent: the `Agent`.
+        config: of the target networks.
+        undo: from `as_vectors`.
+        key: consumed.
+        vectors: from `as_vectors`.
+        batch: of the items drawn.
+        weight: float32 ``[M]``, their importance weights.
+        axis_name: of the devices that share the batch, or None.
+
+    Returns:
+        ``(vectors, errors [M], scalars)``. A part whose gradient is not finite stays as it is.
+    """
+    trees = undo(vectors)
+    gradients, error, scalars = agent.gradients(key, trees.params, trees.target, batch, weight, vectors.updates)
+    gradients, scalars = collectives.mean((gradients, scalars), axis_name)
+    params, opt_state, skipped = {}, {}, jnp.float32(0)
+    for name, part in agent.parts.items():
+        gradient = ravel(gradients[name])
+        turn = None if part.every == 1 else vectors.updates % part.every == 0
+        params[name], opt_state[name] = apply_gradient(
+            part.optimizer, gradient, vectors.opt_state[name], vectors.params[name], turn
+        )
+        skipped = jnp.maximum(skipped, jnp.where(jnp.isfinite(gradient).all(), 0.0, 1.0))
+    updates = vectors.updates + 1
+    target = follow(config, updates, vectors.target, params)
+    scalars |= {"gradient_norm": optax.tree.norm(gradients), "skipped_updates": skipped}
+    return Learner(params, target, opt_state, updates), error, scalars
+
+
+def follow(config: TargetConfig, updates: jax.Array, target: Params, params: Params) -> Params:
+    """The target networks after ``updates`` updates in all, whose last one gave ``params``."""
+
+    def move(slow: jax.Array, fast: jax.Array) -> jax.Array:
+        moved = slow + config.target_update_rate * (fast - slow)
+        return (
+            moved if config.target_update_every == 1 else jnp.where(updates % config.target_update_every, slow, moved)
+        )
+
+    return {name: move(slow, params[name]) for name, slow in target.items()}

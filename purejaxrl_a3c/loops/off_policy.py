@@ -1,0 +1,295 @@
+"""Builds every `Algorithm` that learns from replayed experience, from an environment and an `Agent`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c import envs, networks, replay
+from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs import normalize
+from purejaxrl_a3c.loops import agent as agents
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.agent import Agent, Learner, TargetConfig
+from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
+from purejaxrl_a3c.loops.origin import Origin, origin
+from purejaxrl_a3c.types import (
+    Algorithm,
+    Carry,
+    Env,
+    EnvState,
+    Key,
+    Metrics,
+    Observation,
+    Outputs,
+    Pretrained,
+    Scalars,
+    Trajectory,
+)
+from purejaxrl_a3c.updates.split import along, copied
+
+
+class State(NamedTuple):
+    """Everything that a run carries from one iteration to the next. It holds no key: see `make_train`."""
+
+    learner: Learner  # ``learner.params`` are the current parameters
+    actor_state: rollout.ActorState  # every leaf [1, B, ...]
+    iteration: jax.Array  # int32 []: iterations done
+    replay: replay.Ring
+    origin: Origin  # the settings that it belongs to; no array
+
+
+class Plan(NamedTuple):
+    """When a run learns."""
+
+    first_iteration: int  # iterations before it only fill the replay buffer
+    num_updates: int  # of the whole run, over which a learning rate is annealed
+
+
+class Parts(NamedTuple):
+    """The parts of an algorithm that learns from replayed experience."""
+
+    env: Env
+    agent: Agent
+    layout: EnvLayout
+    plan: Plan
+    buffer: replay.Buffer
+    replayed: replay.Config
+    priorities: replay.PriorityConfig
+    targets: TargetConfig
+    origin: Origin
+
+
+def make_plan(layout: EnvLayout, config: replay.Config) -> Plan:
+    """When a run learns.
+
+    Raises:
+        InputError: if it never would.
+    """
+    # The first iteration that ends with as many frames, and never before there is anything to learn from.
+    first = max(-(-config.learning_starts // layout.frames) - 1, 0)
+    learning = layout.iterations - first
+    if learning < 1:
+        total = layout.iterations * layout.frames
+        reject("learning_starts", config.learning_starts, f"at most {total}, the frames of the run")
+    return Plan(first, learning * config.updates_per_iteration)
+
+
+def off_policy(
+    observed: envs.Config,
+    network: networks.Config | networks.BodyConfig,
+    env: Env,
+    agent: Agent,
+    layout: EnvLayout,
+    plan: Plan,
+    replayed: replay.Config,
+    priorities: replay.PriorityConfig,
+    targets: TargetConfig,
+) -> Algorithm:
+    """The algorithm that alternates rollouts of ``T`` steps in ``B`` environments with updates on replayed batches.
+
+    Args:
+        observed: the environment's settings.
+        network: the network's settings.
+        env: the environment of these settings.
+        agent: what acts and learns.
+        layout: the environments of the run; with an ``axis_name``, this and the functions of the result must be called
+            where that name is bound. Devices share out the environments, the replay buffer and the batches.
+        plan: from `make_plan`.
+        replayed: settings of the replay buffer.
+        priorities: settings of prioritised replay.
+        targets: settings of the target networks.
+
+    Returns:
+        An `Algorithm`, whose state is a `State`.
+
+    Raises:
+        InputError: naming the setting, its value and what is accepted.
+    """
+    buffer = replay.make(
+        example_rows(env, agent),
+        buffer_size(agent, layout, replayed, plan),
+        priority_exponent=priorities.priority_exponent if priorities.prioritized else None,
+        axis_name=layout.axis_name,
+    )
+    parts = Parts(env, agent, layout, plan, buffer, replayed, priorities, targets, origin(observed, network))
+
+    def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
+        params = agent.acting(state.learner.params)
+        level = jax.tree.map(jnp.mean, agent.exploration.level(frames(parts, state.iteration), jnp.arange(layout.envs)))
+
+        def act(carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
+            carry, outputs = agent.network.step(params, carry, obs, first)
+            return carry, outputs._replace(policy=agent.exploration.behave(outputs.policy, level))
+
+        return act
+
+    def eval_env(state: State) -> Env:
+        assert env.freeze is not None
+        return env.freeze(one_copy(state))
+
+    def split(state: State) -> Any:
+        return state._replace(
+            learner=copied(state.learner),
+            actor_state=along(1, state.actor_state),
+            iteration=copied(state.iteration),
+            replay=replay.split(state.replay),
+        )
+
+    return Algorithm(
+        init=lambda key, pretrained=None: init(key, parts, pretrained),
+        step=lambda key, state: step(key, parts, state),
+        policy=policy,
+        eval_env=eval_env,
+        observer=lambda state: envs.make_observer(observed, one_copy(state)),
+        split=split,
+        env=env,
+        network=agent.network,
+        frames_per_step=layout.frames,
+        iterations=layout.iterations,
+    )
+
+
+def one_copy(state: State) -> EnvState:
+    """The state of one copy of the environment; all have the same statistics."""
+    return jax.tree.map(lambda x: x[0, 0], state.actor_state.env)
+
+
+def frames(parts: Parts, iteration: jax.Array) -> jax.Array:
+    """Frames of the run before this iteration, float32 ``[]``."""
+    return iteration.astype(jnp.float32) * parts.layout.frames
+
+
+def example_rows(env: Env, agent: Agent) -> replay.Rows:
+    """Shapes and dtypes of one row of the replay buffer."""
+
+    def one_row(key: Key) -> replay.Rows:
+        actor_state = rollout.start(env, agent.network, key)
+        noise, keys = rollout.draw(agent.network, key, jnp.zeros(1, jnp.int32))
+        params = agent.acting(agent.init(key))
+        _, trajectory = rollout.unroll(env, agent.network, params, actor_state, noise, keys)
+        rows = rows_of(jax.tree.map(lambda x: x[None], trajectory), agent)
+        return jax.tree.map(lambda x: x[0, 0], rows)
+
+    return jax.eval_shape(one_row, jax.random.key(0))
+
+
+def buffer_size(agent: Agent, layout: EnvLayout, config: replay.Config, plan: Plan) -> replay.Size:
+    """The sizes of the replay buffer on this device.
+
+    Raises:
+        InputError: if not even one item of the agent fits, or learning starts before there is one.
+    """
+    length = layout.rollout_length
+    rows = config.replay_size // layout.envs // length * length
+    ahead = 0 if agent.sequence_length is None else -(-agent.sequence_length // length) - 1
+    least = (ahead + 1) * layout.frames
+    if rows < (ahead + 1) * length:
+        reject("replay_size", config.replay_size, f"at least {least}, with {layout.frames} frames an iteration")
+    if plan.first_iteration < ahead:
+        accepted = f"at least {least}, the frames before the first sequence of {agent.sequence_length} steps is whole"
+        reject("learning_starts", config.learning_starts, accepted)
+    return replay.Size(rows, layout.envs_here, length if agent.sequence_length else 1, ahead)
+
+
+def rows_of(trajectories: Trajectory, agent: Agent) -> replay.Rows:
+    """What the replay buffer keeps of trajectories ``[B, T]``: leaves ``[T, B, ...]``."""
+    kept = {name: getattr(trajectories, name) for name in replay.Rows._fields[:6]}
+    if agent.sequence_length:
+        kept["first"] = trajectories.first
+    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), replay.Rows(**kept))
+    return rows._replace(carry=jax.tree.map(lambda x: x[None], trajectories.carry)) if agent.sequence_length else rows
+
+
+def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
+    """The `State` at the start of a run."""
+    key_agent, key_env = jax.random.split(key)
+    layout, agent = parts.layout, parts.agent
+    keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
+    actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(parts.env, agent.network, key)))(keys)
+    params = agent.init(key_agent)
+    if pretrained is not None:
+        params = pretrained.params
+        if pretrained.observations is not None:
+            seen = normalize.set_statistics(actor_state.env, pretrained.observations)
+            actor_state = actor_state._replace(env=seen)
+    return State(agents.start(agent, params), actor_state, jnp.int32(0), parts.buffer.init(), parts.origin)
+
+
+def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
+    """One iteration: a rollout of all environments, and updates on replayed batches."""
+    key_act, key_learn = jax.random.split(key)
+    axis_name = parts.layout.axis_name
+    actor_state, trajectories = collect(key_act, parts, state)
+    ring = parts.buffer.add(state.replay, rows_of(trajectories, parts.agent))
+    if axis_name is not None:
+        key_learn = jax.random.fold_in(key_learn, collectives.index(axis_name))
+    learner, ring, reported = learn(key_learn, parts, state, ring)
+    # Only now: a rollout's observations must be seen through the same statistics.
+    batched = jax.tree.map(lambda x: x[None], actor_state)
+    actor_state = batched._replace(env=parts.env.refresh(batched.env, axis_name))
+    iteration = state.iteration + 1
+    sums = episode_sums(jax.tree.map(lambda x: x[None], trajectories))
+    metrics = make_metrics(parts.layout, iteration, reported, sums)
+    return State(learner, actor_state, iteration, ring, parts.origin), metrics
+
+
+def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, Trajectory]:
+    """Rollouts of all environments: ``(actor_state [B], trajectories [B, T])``."""
+    layout, agent = parts.layout, parts.agent
+    numbers = layout.numbers(layout.own_workers())[0]
+    noise, keys = rollout.draw(agent.network, key, randomness.components(numbers, layout.rollout_length))
+    params = agent.acting(state.learner.params)
+    levels = agent.exploration.level(frames(parts, state.iteration), numbers)
+
+    def act(actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
+        def behave(policy: Any) -> Any:
+            return agent.exploration.behave(policy, level)
+
+        return rollout.unroll(parts.env, agent.network, params, actor_state, noise, keys, behave)
+
+    return jax.vmap(act)(jax.tree.map(lambda x: x[0], state.actor_state), noise, keys, levels)
+
+
+def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Learner, replay.Ring, Scalars]:
+    """The updates of one iteration; none before there are ``learning_starts`` frames.
+
+    Returns:
+        ``(learner, ring, scalars)``: the means over the updates, 0 if there are none.
+    """
+    agent, buffer, count = parts.agent, parts.buffer, parts.replayed.updates_per_iteration
+    axis_name = parts.layout.axis_name
+    size = collectives.part("batch_size", parts.replayed.batch_size, axis_name)
+    progress = frames(parts, state.iteration) / (parts.layout.iterations * parts.layout.frames)
+    start = parts.priorities.importance_exponent
+    beta = start + (1 - start) * progress
+    key_bits, key_agent = jax.random.split(key)
+    bits, keys = jax.random.bits(key_bits, (count, 2, size)), jax.random.split(key_agent, count)
+    vectors, undo = agents.as_vectors(state.learner)
+
+    def take_step(i: jax.Array, vectors: Learner, drawing: tuple[Any, jax.Array]) -> tuple[Learner, Any, Scalars]:
+        # The rows are only read, so they stay outside of the loop, which therefore does not copy them.
+        now = ring._replace(tree=drawing[0], top=drawing[1])
+        drawn = buffer.sample(now, bits[i], beta)
+        batch = agent.batch(buffer.view(now, drawn.places))
+        vectors, error, scalars = agents.update(
+            agent, parts.targets, undo, keys[i], vectors, batch, drawn.weight, axis_name
+        )
+        after = buffer.reprioritise(now, drawn.places, error)
+        return vectors, (after.tree, after.top), scalars
+
+    def body(i: jax.Array, loop: tuple[Learner, Any, Scalars]) -> tuple[Learner, Any, Scalars]:
+        vectors, drawing, scalars = take_step(i, *loop[:2])
+        return vectors, drawing, jax.tree.map(jnp.add, loop[2], scalars)
+
+    drawing = ring.tree, ring.top
+    types = jax.eval_shape(take_step, jnp.int32(0), vectors, drawing)[2]
+    none = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), types)
+    # The iteration is the same for all seeds of a vmap, so this remains a loop, which may take no turn at all.
+    turns = jnp.where(state.iteration >= parts.plan.first_iteration, count, 0)
+    vectors, drawing, sums = jax.lax.fori_loop(0, turns, body, (vectors, drawing, none))
+    ring = ring._replace(tree=drawing[0], top=drawing[1])
+    return undo(vectors), ring, jax.tree.map(lambda x: x / count, sums)

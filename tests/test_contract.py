@@ -12,7 +12,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c import a2c, a3c, averaging, dqn, evaluate, impala, make_train, ppo, reinforce, rnd
 from purejaxrl_a3c.config import bounds_of, field_types, flat, from_json, is_config, is_float, replace, to_json
 from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
@@ -30,6 +30,13 @@ SMALL: dict[str, Any] = {
 }
 PENDULUM = SMALL | {"env_id": "Pendulum-v1"}
 WORKERS: dict[str, Any] = {"num_workers": 4, "envs_per_worker": 2}
+REPLAY: dict[str, Any] = {
+    "learning_starts": 90,  # so that the first iteration learns nothing
+    "replay_size": 4 * 48,  # so that the buffer is full after four iterations
+    "batch_size": 16,
+    "updates_per_iteration": 2,
+}
+EPSILON: dict[str, Any] = {"epsilon_frames": 200}
 CONFIGS: dict[str, Any] = {
     "a2c": replace(a2c.Config(), num_envs=8, **SMALL),
     "a3c": replace(a3c.Config(), **WORKERS, **SMALL),
@@ -84,6 +91,31 @@ CONFIGS: dict[str, Any] = {
         num_cells=4,
         time_limit=20,
         **PENDULUM,
+    ),
+    "dqn": replace(
+        dqn.Config(),
+        num_envs=8,
+        learning_rate=1e-2,
+        target_update_every=3,
+        target_update_rate=1.0,
+        **REPLAY,
+        **EPSILON,
+        **SMALL,
+    ),
+    "dqn_prioritized": replace(
+        dqn.Config(),
+        num_envs=8,
+        n_step=3,
+        dueling=True,
+        prioritized=True,
+        importance_exponent=0.9,
+        learning_rate=1e-2,
+        target_update_rate=0.3,
+        normalize_observations=True,
+        scale_rewards=True,
+        **REPLAY,
+        **EPSILON,
+        **SMALL,
     ),
     "rnd": replace(
         rnd.Config(agent=ppo.Config()),
@@ -147,8 +179,9 @@ def test_metrics_have_an_entry_an_iteration_and_are_finite(config, result):
     if flat(config)["env_id"] == "CartPole-v1":
         # Every frame pays 1, so the two statistics are one, whatever wrappers make of the rewards.
         np.testing.assert_array_equal(metrics.episode_return, metrics.episode_length)
-        assert (metrics.losses["entropy"] <= np.log(2) + 1e-5).all()
-    assert (metrics.losses["gradient_norm"] > 0).all()
+        assert (metrics.losses.get("entropy", np.zeros(1)) <= np.log(2) + 1e-5).all()
+    learns = metrics.frames >= flat(config).get("learning_starts", 0)
+    np.testing.assert_array_equal(metrics.losses["gradient_norm"] > 0, learns)
     assert (metrics.losses["skipped_updates"] == 0).all()
     assert (metrics.losses["explained_variance"] <= 1).all()
 
@@ -173,9 +206,12 @@ FLOATS = {
     "clip_rho": 0.9,
     "correction_strength": 30.0,
     "entropy_coefficient": 0.1,
+    "epsilon_final": 0.9,
+    "error_limit": 0.01,
     "extrinsic_coefficient": 0.1,
     "gae_lambda": 0.7,
     "gamma": 0.9,
+    "importance_exponent": 0.1,
     "initial_scale": 0.3,
     "intrinsic_coefficient": 0.1,
     "intrinsic_gamma": 0.5,
@@ -188,11 +224,13 @@ FLOATS = {
     "outer_learning_rate": 0.5,
     "outer_momentum": 0.9,
     "predictor_learning_rate": 1e-2,
+    "priority_exponent": 0.1,
     "rmsprop_decay": 0.9,
     "rmsprop_epsilon": 1e-2,
     "service_cv": 0.9,
     "sticky_actions": 0.9,
     "target_kl": 1e-4,
+    "target_update_rate": 0.5,
     "value_coefficient": 1.0,
 }
 """Another value for every float."""
@@ -210,6 +248,8 @@ def unused_floats(config):
         unused |= {"lag"}
     if settings.get("schedule") != "clock" or settings.get("service_law") == "exponential":
         unused |= {"service_cv"}
+    if not settings.get("prioritized", True):
+        unused |= {"importance_exponent", "priority_exponent"}
     if "policy_loss" in settings:
         unused |= {"kl_penalty", "kl_penalty_target"} if settings["policy_loss"] == "clip" else {"clip_range"}
     return unused
@@ -228,7 +268,8 @@ def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
     )
     assert_equal(jax.tree.map(lambda x: x[-1], batch), result.metrics, **ROUNDING)
     for i, field in enumerate(names):
-        changes = [(batch.losses[name][i] != batch.losses[name][-1]).any() for name in ("value_loss", "entropy")]
+        reports = {"value_loss", "entropy"} & batch.losses.keys()
+        changes = [(batch.losses[name][i] != batch.losses[name][-1]).any() for name in reports]
         assert any(changes), field
     # The same change by way of a Python float is the same run.
     alone = jax.jit(lambda: make_train(replace(config, gamma=FLOATS["gamma"]))(KEY).metrics)()

@@ -76,7 +76,7 @@ class Config:
             exploration=loops.epsilon_greedy(self.exploration, self.replayed.learning_starts),
             init=lambda key: {"q": network.init(key)},
             acting=lambda params: params["q"],
-            parts={"q": loops.Part(optimizers.make(self.optimizer, plan.num_updates))},
+            parts={"q": loops.make_part(self.optimizer, plan.num_updates)},
             with_target=("q",),
             batch=partial(replay.transitions, n=self.n_step, gamma=self.gamma),
             gradients=gradients,

@@ -1,6 +1,6 @@
 """Loops that act and learn in turn; each builds an `Algorithm` from its parts."""
 
-from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig
+from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part
 from purejaxrl_a3c.loops.config import Batch, Workers
 from purejaxrl_a3c.loops.exploration import EpsilonConfig, Exploration, epsilon_greedy, no_exploration
 from purejaxrl_a3c.loops.layout import EnvLayout, make_layout
@@ -18,6 +18,7 @@ __all__ = [
     "Workers",
     "epsilon_greedy",
     "make_layout",
+    "make_part",
     "make_plan",
     "no_exploration",
     "off_policy",

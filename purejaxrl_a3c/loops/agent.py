@@ -13,6 +13,7 @@ from purejaxrl_a3c.config import Count, UnitInterval, configuration
 from purejaxrl_a3c.loops.exploration import Exploration
 from purejaxrl_a3c.replay import View
 from purejaxrl_a3c.types import AxisName, Key, Network, Params, Scalars
+from purejaxrl_a3c.updates import optimizers
 from purejaxrl_a3c.updates.gradient import apply_gradient, ravel
 
 
@@ -33,6 +34,18 @@ class Part(NamedTuple):
 
     optimizer: optax.GradientTransformation  # it sees the part as one vector
     every: int = 1  # updates of the agent for each step of this part
+    limit: float | jax.Array | None = None  # norm to which the optimizer clips; None if that is not known
+
+
+def make_part(optimizer: optimizers.Optimizer, num_updates: int, every: int = 1) -> Part:
+    """The `Part` that an optimizer's config describes.
+
+    Args:
+        optimizer: as of `optimizers.make`.
+        num_updates: updates of the agent in the whole run.
+        every: updates of the agent for each step of this part.
+    """
+    return Part(optimizers.make(optimizer, -(-num_updates // every)), every, optimizers.clip_limit(optimizer))
 
 
 class Gradients(Protocol):
@@ -139,17 +152,21 @@ def update(
     trees = undo(vectors)
     gradients, error, scalars = agent.gradients(key, trees.params, trees.target, batch, weight, vectors.updates)
     gradients, scalars = collectives.mean((gradients, scalars), axis_name)
-    params, opt_state, skipped = {}, {}, jnp.float32(0)
+    params, opt_state = {}, {}
+    skipped, clipped = jnp.float32(0), jnp.float32(0)
     for name, part in agent.parts.items():
         gradient = ravel(gradients[name])
+        norm = optax.tree.norm(gradient)
         turn = None if part.every == 1 else vectors.updates % part.every == 0
         params[name], opt_state[name] = apply_gradient(
             part.optimizer, gradient, vectors.opt_state[name], vectors.params[name], turn
         )
-        skipped = jnp.maximum(skipped, jnp.where(jnp.isfinite(gradient).all(), 0.0, 1.0))
+        skipped = jnp.maximum(skipped, jnp.where(jnp.isfinite(norm), jnp.float32(0), jnp.float32(1)))
+        if part.limit is not None:
+            clipped = jnp.maximum(clipped, optimizers.is_clipped(norm, part.limit))
     updates = vectors.updates + 1
     target = follow(config, updates, vectors.target, params)
-    scalars |= {"gradient_norm": optax.tree.norm(gradients), "skipped_updates": skipped}
+    scalars |= {"gradient_norm": optax.tree.norm(gradients), "skipped_updates": skipped, "gradient_clipped": clipped}
     return Learner(params, target, opt_state, updates), error, scalars
 
 

@@ -200,6 +200,8 @@ def rows_of(trajectories: Trajectory, agent: Agent) -> replay.Rows:
     kept = {name: getattr(trajectories, name) for name in replay.Rows._fields[:6]}
     if agent.sequence_length:
         kept["first"] = trajectories.first
+    # Under x64 some environments show float64, of which the networks see float32.
+    kept = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x, kept)
     rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), replay.Rows(**kept))
     return rows._replace(carry=jax.tree.map(lambda x: x[None], trajectories.carry)) if agent.sequence_length else rows
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.networks.distributions import EpsilonGreedy
+from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.replay import Transitions
 from purejaxrl_a3c.types import Network, Observation, Params, Scalars
 
@@ -71,7 +72,8 @@ def dqn_gradient(
     def loss(params: Params) -> tuple[jax.Array, tuple[jax.Array, Scalars]]:
         q = chosen(q_values(network, params, batch.obs), batch.action)
         losses = clipped_error_loss(q - goal, error_limit)
-        scalars = {"value_loss": losses.mean(), "value_mean": q.mean()}
+        fit = explained_variance(q, goal, jnp.ones_like(q))
+        scalars = {"value_loss": losses.mean(), "value_mean": q.mean(), "explained_variance": fit}
         return jnp.mean(weight * losses), (jnp.abs(q - goal), scalars)
 
     gradient, (error, scalars) = jax.grad(loss, has_aux=True)(params)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, impala, ppo, reinforce, rnd
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, dqn, impala, ppo, reinforce, rnd
 
 ALGORITHMS: dict[str, Any] = {
     "a3c": a3c.Config(),
@@ -11,12 +11,13 @@ ALGORITHMS: dict[str, Any] = {
     "reinforce": reinforce.Config(),
     "ppo": ppo.Config(),
     "impala": impala.Config(),
+    "dqn": dqn.Config(),
     "rnd": rnd.Config(),
 }
 """Name of an algorithm to its default settings."""
 ALGORITHMS |= {
     f"rnd-{name}": rnd.Config(agent=config)
     for name, config in ALGORITHMS.items()
-    if name not in ("rnd", "ppo")  # whose bonus is for ppo
+    if name in ("a3c", "a2c", "averaging", "reinforce", "impala")  # rnd's own default is ppo
 }
 DEFAULT = "a3c"

@@ -75,7 +75,7 @@ def read_pretrained(folder: Path, config: Any, algorithm: Algorithm) -> Pretrain
     before, here = (flat(one)["normalize_observations"] for one in (earlier.config, config))
     if before != here:
         reject("normalize_observations", here, f"{before}, as in {folder}, whose parameters were trained with it")
-    wanted = jax.eval_shape(algorithm.network.init, jax.random.key(0))
+    wanted = jax.eval_shape(algorithm.init, jax.random.key(0)).learner.params
     shapes = [
         {jax.tree_util.keystr(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
         for params in (state.learner.params, wanted)

@@ -45,12 +45,18 @@ def check_fits(state: State, frames_per_iteration: int, devices: list[jax.Device
     """
     room = available(devices[0])
     parts: Any = state
-    learner, environments = size_of(parts.learner), size_of(parts.actor_state)
+    learner, environments, replayed = size_of(parts.learner), size_of(parts.actor_state), replay_size(state)
     shared = len(devices) if devices[0].platform != "cpu" else 1
-    # Each device has all parameters, and its share of the environments.
-    if room is not None and learner + environments / shared > room:
+    # Each device has all parameters, and its share of the environments and of what is replayed.
+    if room is not None and learner + (environments + replayed) / shared > room:
+        replay = f"the replay buffer takes {readable(replayed)}, which a smaller replay_size reduces, " * bool(replayed)
         raise InputError(
             f"the state of the run is {readable(size_of(state))} and does not fit into {readable(room)} of memory: "
-            f"the learner takes {readable(learner)}, which a smaller network or fewer workers reduce, and environments "
-            f"take {readable(environments)}, with {frames_per_iteration:,} frames an iteration"
+            f"{replay}the learner takes {readable(learner)}, which a smaller network or fewer workers reduce, and "
+            f"environments take {readable(environments)}, with {frames_per_iteration:,} frames an iteration"
         )
+
+
+def replay_size(state: State) -> int:
+    """Bytes of the replay buffer; 0 if there is none."""
+    return size_of(getattr(state, "replay", ()))

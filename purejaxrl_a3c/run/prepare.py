@@ -68,7 +68,10 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
     interrupts.farewell = farewell
     title = f"{name.upper()} on {flat(config)['env_id']}, seed {options.seed}"
     total = algorithm.iterations * algorithm.frames_per_step
-    say(console, f"{title}: {total:,} frames on {_describe(on)}, state of {memory.readable(memory.size_of(whole))}")
+    size = memory.readable(memory.size_of(whole))
+    replay = f", of which the replay buffer is {memory.readable(memory.replay_size(whole))}"
+    replay *= memory.replay_size(whole) > 0
+    say(console, f"{title}: {total:,} frames on {_describe(on)}, state of {size}{replay}")
     for note in _notes(request):
         say(console, f"note: {note}", style="yellow")
     return Setting(request, on, path, taken, pretrained, state, title)

@@ -139,7 +139,7 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
                 break
     assert progress.metrics is not None
     state = devices.fetch(state)
-    staleness = float(progress.metrics.losses["staleness_mean"].mean())
+    staleness = float(progress.metrics.losses.get("staleness_mean", np.full(1, np.nan)).mean())
     not_finite = [*progress.not_finite, *_not_finite_parameters(state)]
     return Trained(state, progress.trained, ended - began, run.compile_seconds, staleness, not_finite)
 

@@ -103,17 +103,25 @@ def report_clipping(rule: Rule, optimizer: Optimizer) -> Rule:
     Returns:
         The rule that also reports it; for an optax transformation ``rule`` itself.
     """
-    if not isinstance(optimizer, RMSProp | Adam):
+    limit = clip_limit(optimizer)
+    if limit is None:
         return rule
-    limit = optimizer.max_gradient_norm
 
     def update(*args: Any) -> tuple[Learner, Scalars]:
         learner, reported = rule.update(*args)
-        norm = reported["gradient_norm"]
-        clipped = (norm > limit) & jnp.isfinite(norm)
-        return learner, reported | {"gradient_clipped": clipped.astype(jnp.float32)}
+        return learner, reported | {"gradient_clipped": is_clipped(reported["gradient_norm"], limit)}
 
     return rule._replace(update=update)
+
+
+def clip_limit(optimizer: Optimizer) -> float | jax.Array | None:
+    """The norm to which an optimizer's config clips; None for an optax transformation, of which it is not known."""
+    return None if isinstance(optimizer, optax.GradientTransformation) else optimizer.max_gradient_norm
+
+
+def is_clipped(norm: jax.Array, limit: float | jax.Array) -> jax.Array:
+    """1.0 where the norm of a gradient is finite and above the limit, otherwise 0.0."""
+    return ((norm > limit) & jnp.isfinite(norm)).astype(jnp.float32)
 
 
 def _rmsprop(config: RMSProp, num_updates: int) -> optax.GradientTransformation:

@@ -174,7 +174,8 @@ def follow(config: TargetConfig, updates: jax.Array, target: Params, params: Par
     """The target networks after ``updates`` updates in all, whose last one gave ``params``."""
 
     def move(slow: jax.Array, fast: jax.Array) -> jax.Array:
-        moved = slow + config.target_update_rate * (fast - slow)
+        # At a rate of 1 this is an exact copy, which slow + rate * (fast - slow) is not.
+        moved = (1 - config.target_update_rate) * slow + config.target_update_rate * fast
         return (
             moved if config.target_update_every == 1 else jnp.where(updates % config.target_update_every, slow, moved)
         )

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, dqn, impala, ppo, reinforce, rnd
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, ppo, reinforce, rnd, sac, td3
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
@@ -20,6 +20,7 @@ __all__ = [
     "a2c",
     "a3c",
     "averaging",
+    "d4pg",
     "devices",
     "dqn",
     "evaluate",
@@ -31,4 +32,6 @@ __all__ = [
     "reinforce",
     "replace",
     "rnd",
+    "sac",
+    "td3",
 ]

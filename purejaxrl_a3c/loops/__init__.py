@@ -2,7 +2,15 @@
 
 from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part
 from purejaxrl_a3c.loops.config import Batch, Workers
-from purejaxrl_a3c.loops.exploration import EpsilonConfig, Exploration, epsilon_greedy, no_exploration
+from purejaxrl_a3c.loops.exploration import (
+    EpsilonConfig,
+    Exploration,
+    NoiseConfig,
+    RepeatConfig,
+    epsilon_greedy,
+    gaussian_noise,
+    no_exploration,
+)
 from purejaxrl_a3c.loops.layout import EnvLayout, make_layout
 from purejaxrl_a3c.loops.off_policy import make_plan, off_policy
 from purejaxrl_a3c.loops.on_policy import on_policy
@@ -13,10 +21,13 @@ __all__ = [
     "EnvLayout",
     "EpsilonConfig",
     "Exploration",
+    "NoiseConfig",
     "Part",
+    "RepeatConfig",
     "TargetConfig",
     "Workers",
     "epsilon_greedy",
+    "gaussian_noise",
     "make_layout",
     "make_part",
     "make_plan",

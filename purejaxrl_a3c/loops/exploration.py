@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.config import CountOrZero, UnitInterval, configuration
-from purejaxrl_a3c.networks.distributions import EpsilonGreedy
+from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, configuration
+from purejaxrl_a3c.networks.distributions import ClippedGaussian, EpsilonGreedy
 
 
 class Exploration(NamedTuple):
@@ -17,11 +17,22 @@ class Exploration(NamedTuple):
     """(frames [] of the run so far, numbers of environments [...]) -> how much each of them explores, leaves [...]."""
     behave: Callable[[Any, Any], Any]
     """(policy, level of one environment) -> the policy that acts there."""
+    repeat: int = 1
+    """Steps of a rollout for which an environment keeps the noise of its actions."""
 
 
-def no_exploration() -> Exploration:
-    """The learned policy itself acts."""
-    return Exploration(lambda frames, numbers: (), lambda policy, level: policy)
+@configuration
+class RepeatConfig:
+    """Settings of noise that lasts."""
+
+    noise_repeat: Count = 1
+    """Steps of a rollout for which an environment keeps the noise of its actions. Noise that lasts explores further
+    where single actions have little effect; it is what gSDE is for (Raffin et al. 2022, arXiv 2005.05719)."""
+
+
+def no_exploration(repeat: int = 1) -> Exploration:
+    """The learned policy itself acts, with noise that lasts ``repeat`` steps."""
+    return Exploration(lambda frames, numbers: (), lambda policy, level: policy, repeat)
 
 
 @configuration
@@ -52,3 +63,31 @@ def epsilon_greedy(config: EpsilonConfig, random_frames: int = 0) -> Exploration
         return policy._replace(epsilon=jnp.broadcast_to(level, policy.epsilon.shape))
 
     return Exploration(level, behave)
+
+
+@configuration
+class NoiseConfig:
+    """Settings of the noise with which a deterministic policy explores."""
+
+    exploration_noise: NonNegative = 0.1
+    """Standard deviation of the noise on actions, whose bounds are -1 and 1 (0.1 in Fujimoto et al. 2018)."""
+    lasting: RepeatConfig = RepeatConfig()
+
+
+def gaussian_noise(config: NoiseConfig, random_frames: int = 0) -> Exploration:
+    """Gaussian noise on the actions of a policy that is a `ClippedGaussian` one.
+
+    Args:
+        config: the settings.
+        random_frames: the noise has a standard deviation of 1 for this many frames, whatever the settings say. Around
+            an untrained policy's actions, which are close to 0, it reaches every action and both bounds.
+    """
+
+    def level(frames: jax.Array, numbers: jax.Array) -> jax.Array:
+        scale = jnp.where(frames < random_frames, 1.0, config.exploration_noise)
+        return jnp.broadcast_to(scale.astype(jnp.float32), numbers.shape)
+
+    def behave(policy: ClippedGaussian, level: jax.Array) -> ClippedGaussian:
+        return policy._replace(scale=jnp.broadcast_to(level, policy.scale.shape))
+
+    return Exploration(level, behave, config.lasting.noise_repeat)

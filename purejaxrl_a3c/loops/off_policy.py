@@ -244,6 +244,8 @@ def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, T
     layout, agent = parts.layout, parts.agent
     numbers = layout.numbers(layout.own_workers())[0]
     noise, keys = rollout.draw(agent.network, key, randomness.components(numbers, layout.rollout_length))
+    kept = jnp.arange(layout.rollout_length) // agent.exploration.repeat * agent.exploration.repeat
+    noise = noise if agent.exploration.repeat == 1 else jax.tree.map(lambda x: x[:, kept], noise)
     params = agent.acting(state.learner.params)
     levels = agent.exploration.level(frames(parts, state.iteration), numbers)
 

@@ -60,18 +60,18 @@ def make_body(torso: nn.Module, core: Core, observation_shape: tuple[int, ...]) 
 
     def init(key_torso: Key, key_core: Key) -> tuple[Params, jax.Array]:
         obs = jnp.zeros(observation_shape, jnp.float32)
-        torso_params = jax.tree.map(_narrow, torso.init(key_torso, obs))
+        torso_params = jax.tree.map(narrow, torso.init(key_torso, obs))
         features = features_of(torso_params, obs)
         core_params = core.init(key_core, features)
         _, features = core.step(core_params, core.carry(), features, jnp.bool_(True))
         return {"torso": torso_params, "core": core_params}, features
 
     def step(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, jax.Array]:
-        return core.step(params["core"], carry, features_of(params["torso"], _as_float(obs)), first)
+        return core.step(params["core"], carry, features_of(params["torso"], as_float(obs)), first)
 
     def unroll(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, jax.Array]:
         # The axes [B, T] become one: on a CPU, XLA takes twice as long for the gradient of a product with both.
-        rows = _as_float(obs).reshape(first.size, *observation_shape)
+        rows = as_float(obs).reshape(first.size, *observation_shape)
         features = features_of(params["torso"], rows).reshape(*first.shape, -1)
         carry, features = core.unroll(params["core"], carry, features, first)
         return carry, features.reshape(first.size, -1)
@@ -107,11 +107,11 @@ def make_bodies(body: Body, shared: bool) -> Bodies:
     return Bodies(len(names), init, carry, step, unroll)
 
 
-def _narrow(param: jax.Array) -> jax.Array:
+def narrow(param: jax.Array) -> jax.Array:
     """``param`` as float32 if it is float64, which is the default of JAX's initializers under ``JAX_ENABLE_X64``."""
     return param.astype(jnp.float32) if param.dtype == jnp.float64 else param
 
 
-def _as_float(obs: Observation) -> jax.Array:
+def as_float(obs: Observation) -> jax.Array:
     """``obs`` as float32; bytes, which are the pixels of an image, are scaled to [0, 1]."""
     return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)

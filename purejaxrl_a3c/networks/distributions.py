@@ -219,6 +219,51 @@ class DiagGaussian(NamedTuple):
         return jnp.sum(0.5 * (jnp.exp(2 * log_ratio) + distance - 1) - log_ratio, axis=-1)
 
 
+class ClippedGaussian(NamedTuple):
+    """Actions of a deterministic policy with Gaussian noise, clipped to [-1, 1] (Fujimoto et al. 2018).
+
+    A sample is the clipped action, as the environment takes it and a critic must see it. Densities and entropies are
+    those before the clip.
+
+    Attributes:
+        loc: the policy's actions ``[..., D]`` in [-1, 1].
+        scale: standard deviations of the noise ``[..., D]``; may be 0.
+    """
+
+    loc: jax.Array
+    scale: jax.Array
+
+    @property
+    def base(self) -> DiagGaussian:
+        """The distribution before the clip, with a scale that is not quite 0."""
+        return DiagGaussian(self.loc, jnp.log(jnp.maximum(self.scale, 1e-6)))
+
+    def sample(self, noise: jax.Array) -> Action:
+        """An action, float32 ``[..., D]``; ``noise [..., D]`` is standard normal."""
+        return jnp.clip(self.loc + self.scale * noise, -1.0, 1.0)
+
+    @staticmethod
+    def to_env_action(action: Action) -> Action:
+        """The action that the environment takes: the sample itself."""
+        return action
+
+    def mode(self) -> Action:
+        """The policy's action, float32 ``[..., D]``."""
+        return self.loc
+
+    def log_prob(self, action: Action) -> jax.Array:
+        """The log-density ``[...]`` of ``action [..., D]`` before the clip."""
+        return self.base.log_prob(action)
+
+    def entropy(self) -> jax.Array:
+        """Differential entropy before the clip in nats ``[...]``."""
+        return self.base.entropy()
+
+    def kl(self, other: "ClippedGaussian") -> jax.Array:
+        """Kullback-Leibler divergence ``KL(self || other)`` before the clip in nats ``[...]``."""
+        return self.base.kl(other.base)
+
+
 class TanhGaussian(NamedTuple):
     """``tanh`` of a `DiagGaussian`: ``D`` numbers in (-1, 1) (Haarnoja et al. 2018, arXiv 1812.05905, appendix C).
 

@@ -13,6 +13,7 @@ from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.config import Config
 from purejaxrl_a3c.networks.distributions import (
     Categorical,
+    ClippedGaussian,
     DiagGaussian,
     EpsilonGreedy,
     MultiCategorical,
@@ -133,13 +134,70 @@ def q_heads(action_space: ActionSpace, dueling: bool) -> Heads:
     return Heads(init, apply)
 
 
+def stochastic_heads(action_space: ActionSpace, initial_scale: float | jax.Array) -> Heads:
+    """A policy alone: a `Categorical`, or a `TanhGaussian` whose scale depends on the state. All values are 0.
+
+    Args:
+        action_space: a `spaces.Discrete`, or a bounded `spaces.Continuous`.
+        initial_scale: standard deviation of continuous actions before the tanh, at the start of training.
+
+    Raises:
+        InputError: for any other action space.
+    """
+    if not (isinstance(action_space, spaces.Discrete) or _is_bounded(action_space)):
+        checks.reject("action_space", action_space, "discrete, or continuous with bounds")
+    return _policy_alone(PolicyHead(action_space, True, True, initial_scale))
+
+
+def deterministic_heads(action_space: ActionSpace) -> Heads:
+    """A deterministic policy alone: a `ClippedGaussian` with a scale of 0. All values are 0.
+
+    Raises:
+        InputError: if the actions are not continuous with bounds.
+    """
+    if not _is_bounded(action_space):
+        checks.reject("action_space", action_space, "continuous with bounds, for a deterministic policy")
+    return _policy_alone(DeterministicHead(action_space.size))  # type: ignore[attr-defined]
+
+
+class DeterministicHead(nn.Module):
+    """Features ``[..., F]`` to actions in (-1, 1), as a `ClippedGaussian` with a scale of 0.
+
+    Attributes:
+        size: ``D``, numbers of an action.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> Distribution:
+        """The distribution ``[...]``."""
+        loc = jnp.tanh(nn.Dense(self.size, kernel_init=orthogonal(0.01), name="loc")(features))
+        return ClippedGaussian(loc, jnp.zeros_like(loc))
+
+
+def _policy_alone(head: nn.Module) -> Heads:
+    def init(key_policy: Key, key_value: Key, features: jax.Array) -> Params:
+        del key_value
+        return {"policy_head": head.init(key_policy, features)}
+
+    def apply(params: Params, policy_features: jax.Array, value_features: jax.Array) -> Outputs:
+        policy: Any = head.apply(params["policy_head"], policy_features)
+        return Outputs(policy, jnp.zeros(value_features.shape[:-1], jnp.float32))
+
+    return Heads(init, apply)
+
+
+def _is_bounded(action_space: ActionSpace) -> bool:
+    return isinstance(action_space, spaces.Continuous) and action_space.bounded
+
+
 def _check_actions(config: Config, action_space: ActionSpace) -> None:
     if not isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous):
         checks.reject(
             "action_space", action_space, "an instance of Discrete, MultiDiscrete or Continuous in envs.spaces"
         )
-    is_bounded = isinstance(action_space, spaces.Continuous) and action_space.bounded
-    if config.squash_actions and not is_bounded:
+    if config.squash_actions and not _is_bounded(action_space):
         accepted = (
             f"False for the actions {action_space}: only continuous actions, all of them bounded, can be squashed"
         )

@@ -9,7 +9,14 @@ from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import BodyConfig, Config
 from purejaxrl_a3c.networks.cores import CORES
 from purejaxrl_a3c.networks.custom import check_is_instance, check_module
-from purejaxrl_a3c.networks.heads import Heads, action_noise, make_heads, q_heads
+from purejaxrl_a3c.networks.heads import (
+    Heads,
+    action_noise,
+    deterministic_heads,
+    make_heads,
+    q_heads,
+    stochastic_heads,
+)
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
 
@@ -55,6 +62,31 @@ def make_q(config: BodyConfig, env: Env, *, dueling: bool = False, weights_per_w
     """
     heads = q_heads(env.action_space, dueling)
     return with_heads(config, env, heads, shared=True, weights_per_worker=weights_per_worker)
+
+
+def make_policy(config: BodyConfig, env: Env, *, initial_scale: float | jax.Array) -> Network:
+    """A stochastic policy alone, for bounded continuous or for discrete actions; see `heads.stochastic_heads`.
+
+    Its network has no value function, which would be computed for nothing: all values are 0.
+
+    Args:
+        config: settings of torso and core.
+        env: as in `make`.
+        initial_scale: as in `heads.stochastic_heads`.
+
+    Raises:
+        InputError: if a setting is not accepted, or does not fit the observations or actions.
+    """
+    return with_heads(config, env, stochastic_heads(env.action_space, initial_scale), shared=True)
+
+
+def make_deterministic_policy(config: BodyConfig, env: Env) -> Network:
+    """A deterministic policy alone, for bounded continuous actions; see `heads.deterministic_heads`.
+
+    Raises:
+        InputError: if a setting is not accepted, or does not fit the observations or actions.
+    """
+    return with_heads(config, env, deterministic_heads(env.action_space), shared=True)
 
 
 def with_heads(

@@ -1,0 +1,38 @@
+"""D4PG: a deterministic policy that follows critics of the distribution of returns (Barth-Maron et al. 2018).
+
+The paper is arXiv 1804.08617. Everything but the critics' outputs is as in TD3.
+"""
+
+from purejaxrl_a3c import loops, objectives
+from purejaxrl_a3c.algorithms import td3
+from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
+from purejaxrl_a3c.config import check, configuration
+from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
+
+
+@configuration
+class Config:
+    """Settings of D4PG: those of the family of TD3, and the distribution of returns."""
+
+    agent: td3.Config = td3.Config(
+        targets=loops.TargetConfig(),
+        exploration=loops.NoiseConfig(exploration_noise=0.3),
+        # One critic, without smoothing and with a policy that is updated as often.
+        deterministic=objectives.DeterministicConfig(num_critics=1, smoothing_noise=0.0, policy_update_every=1),
+        n_step=5,
+    )
+    categorical: objectives.CategoricalConfig = objectives.CategoricalConfig()
+
+    def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
+        """The `Algorithm` of these settings.
+
+        Args:
+            axis_name: name of the axis of devices that share the environments, see `make_train`; None: one device.
+            make_bonus: must be None.
+
+        Raises:
+            InputError: naming the setting, its value and what is accepted.
+        """
+        check(self)
+        check_feed_forward("d4pg", self.agent.network, make_bonus)
+        return td3.build(self.agent, objectives.categorical_values(self.categorical), axis_name)

@@ -63,7 +63,7 @@ def parts(config):
     objective = objectives.policy_gradient(network, config.objective, estimator)
     passes, count = 1, 1
     if isinstance(config, ppo.Config):
-        passes, count = config.epochs, config.num_minibatches
+        passes, count = config.passes.epochs, config.passes.num_minibatches
         objective = ppo.POLICY_LOSSES[config.policy_loss](
             network,
             config.objective,

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Literal
 
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
-from purejaxrl_a3c.checks import check_divides, reject
-from purejaxrl_a3c.config import Count, NonNegative, Positive, check, configuration
+from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.config import NonNegative, Positive, check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus, UpdateRule
 from purejaxrl_a3c.updates import optimizers
 
@@ -25,11 +25,7 @@ class Config:
     objective: objectives.Config = objectives.Config(gae_lambda=0.95, value_coefficient=0.25)
     optimizer: optimizers.Optimizer = optimizers.Adam()
     rollouts: loops.Batch = loops.Batch(num_envs=8, rollout_length=128)
-    epochs: Count = 4
-    """Passes over each rollout (4 in OpenAI Baselines) [6]."""
-    num_minibatches: Count = 4
-    """Minibatches of each pass (4 in OpenAI Baselines) [6]. They hold whole environments if the core is recurrent,
-    otherwise single steps."""
+    passes: updates.Passes = updates.Passes()  # [6]
     policy_loss: Literal["clip", "kl"] = "clip"
     """How the policy is kept near the one that acted: by clipping the probability ratio [8], or by a penalty on the
     Kullback-Leibler divergence with an adaptive coefficient."""
@@ -60,7 +56,7 @@ class Config:
         """
         check(self)
         self._check_minibatches()
-        per_iteration = self.epochs * self.num_minibatches
+        per_iteration = self.passes.updates
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=per_iteration)
         make_objective = partial(
             POLICY_LOSSES[self.policy_loss],
@@ -83,8 +79,8 @@ class Config:
     def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule:
         return updates.minibatches(
             optimizers.make(self.optimizer, num_updates),
-            self.epochs,
-            self.num_minibatches,
+            self.passes.epochs,
+            self.passes.num_minibatches,
             target_kl=self.target_kl,
             adaptive=updates.adaptive_kl(self.kl_penalty, self.kl_penalty_target) if self.policy_loss == "kl" else None,
             axis_name=axis_name,
@@ -92,11 +88,8 @@ class Config:
 
     def _check_minibatches(self) -> None:
         envs, steps = self.rollouts.num_envs, self.rollouts.rollout_length
-        if self.network.body.core != "feed_forward":
-            check_divides("num_minibatches", self.num_minibatches, "num_envs, as the core is recurrent", envs)
-        else:
-            check_divides("num_minibatches", self.num_minibatches, "num_envs * rollout_length", envs * steps)
-        if self.normalize_advantages and self.num_minibatches == envs * steps:
+        updates.check_passes(self.passes, envs, steps, self.network.body.core)
+        if self.normalize_advantages and self.passes.num_minibatches == envs * steps:
             # The advantage of a single step is normalised to 0, from which nothing is learned.
             accepted = f"less than {envs * steps}, so that a minibatch has more than one step to normalise over"
-            reject("num_minibatches", self.num_minibatches, accepted)
+            reject("num_minibatches", self.passes.num_minibatches, accepted)

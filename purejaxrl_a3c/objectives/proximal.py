@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.items import split_steps
 from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
 from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.types import (
@@ -28,8 +29,7 @@ from purejaxrl_a3c.types import (
 class MinibatchItems(NamedTuple):
     """What PPO learns from, fixed for all passes over a rollout: ``M`` items that a minibatch never cuts.
 
-    For a recurrent network an item is one environment's whole rollout, ``[M, T]`` with ``M = B``, because the network
-    needs every step in order. For a feed-forward network it is a single step, ``[M, 1]`` with ``M = B T``.
+    See `split_steps` for what an item is.
     """
 
     carry: Carry  # [M, ...]: before the first step of the item
@@ -212,5 +212,4 @@ def make_items(
         value=outputs.value,
         targets=jax.vmap(targets_of_one)(outputs.value, trajectories),
     )
-    has_memory = bool(jax.tree.leaves(network.carry()))
-    return items if has_memory else jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), items)
+    return split_steps(network, items)

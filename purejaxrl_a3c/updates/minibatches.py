@@ -9,9 +9,46 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.checks import check_divides
+from purejaxrl_a3c.config import Count, configuration
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of, ravel
+
+
+@configuration
+class Passes:
+    """How often each rollout is learned from. The defaults are those of OpenAI Baselines' PPO."""
+
+    epochs: Count = 4
+    """Passes over each rollout (4 in OpenAI Baselines)."""
+    num_minibatches: Count = 4
+    """Minibatches of each pass (4 in OpenAI Baselines). They hold whole environments if the core is recurrent,
+    otherwise single steps."""
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps on each rollout."""
+        return self.epochs * self.num_minibatches
+
+
+def check_passes(passes: Passes, num_envs: int, rollout_length: int, core: str) -> None:
+    """Check that minibatches of equal size can be made of a rollout.
+
+    Args:
+        passes: the settings.
+        num_envs: environments of the run.
+        rollout_length: ``T``.
+        core: the name of the network's core.
+
+    Raises:
+        InputError: naming ``num_minibatches``.
+    """
+    if core != "feed_forward":
+        check_divides("num_minibatches", passes.num_minibatches, "num_envs, as the core is recurrent", num_envs)
+    else:
+        steps = num_envs * rollout_length
+        check_divides("num_minibatches", passes.num_minibatches, "num_envs * rollout_length", steps)
 
 
 class Learner(NamedTuple):

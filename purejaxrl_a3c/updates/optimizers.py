@@ -50,7 +50,25 @@ class Adam:
     """Added to the root of Adam's mean of squared gradients (1e-5 in OpenAI Baselines) [3]."""
 
 
-Optimizer: TypeAlias = RMSProp | Adam | optax.GradientTransformation
+@configuration
+class RAdam:
+    """Rectified Adam (Liu et al. 2020, arXiv 1908.03265) behind a clip of the global norm, as PQN uses it.
+
+    Defaults without another source are those of the code of Gallici et al. 2024 for CartPole.
+    """
+
+    learning_rate: NonNegative = 1e-4
+    """Initial learning rate of RAdam (1e-4 for CartPole in the code of Gallici et al. 2024)."""
+    anneal_learning_rate: bool = True
+    """Whether the learning rate falls linearly to 0 over the updates of the run (it does for CartPole in the code of
+    Gallici et al. 2024)."""
+    max_gradient_norm: PositiveOrInf = 10.0
+    """Global norm to which a gradient is clipped (10 in Gallici et al. 2024); inf turns clipping off."""
+    adam_epsilon: Positive = 1e-8
+    """Added to the root of RAdam's mean of squared gradients (1e-8 in optax)."""
+
+
+Optimizer: TypeAlias = RMSProp | Adam | RAdam | optax.GradientTransformation
 """What `make` accepts."""
 
 
@@ -58,8 +76,9 @@ def make(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformation
     """The optax transformation that a config describes.
 
     Args:
-        optimizer: an `RMSProp`, an `Adam`, or any optax transformation, which is returned as it is. Most rules show it
-            parameters and gradients as one vector, so it must not treat leaves of the parameters differently.
+        optimizer: an `RMSProp`, an `Adam`, an `RAdam`, or any optax transformation, which is returned as it is. Most
+            rules show it parameters and gradients as one vector, so it must not treat leaves of the parameters
+            differently.
         num_updates: updates of the whole run, over which the learning rate falls to 0 if it is annealed.
 
     Returns:
@@ -72,9 +91,11 @@ def make(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformation
         return _rmsprop(optimizer, num_updates)
     if isinstance(optimizer, Adam):
         return _adam(optimizer, num_updates)
+    if isinstance(optimizer, RAdam):
+        return _radam(optimizer, num_updates)
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer
-    checks.reject("optimizer", optimizer, "an optimizers.RMSProp, an optimizers.Adam or an optax transformation")
+    checks.reject("optimizer", optimizer, "one of optimizers.RMSProp, Adam and RAdam, or an optax transformation")
 
 
 def with_momentum(
@@ -143,6 +164,16 @@ def _adam(config: Adam, num_updates: int) -> optax.GradientTransformation:
     )
 
 
-def _learning_rate(config: RMSProp | Adam, num_updates: int) -> Any:
+def _radam(config: RAdam, num_updates: int) -> optax.GradientTransformation:
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(config.max_gradient_norm),
+            optax.scale_by_radam(eps=config.adam_epsilon),
+            optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
+        )
+    )
+
+
+def _learning_rate(config: RMSProp | Adam | RAdam, num_updates: int) -> Any:
     rate = config.learning_rate
     return optax.linear_schedule(rate, 0.0, num_updates) if config.anneal_learning_rate else rate

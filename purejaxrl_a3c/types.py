@@ -177,6 +177,7 @@ class Trajectory(NamedTuple):
     episode_length: jax.Array  # int32 [T]
     end_obs: Any = None  # the observation acted on after the last step: after a reset, if that step ended an episode
     bonus: Any = None  # float32 [T]: intrinsic rewards; None without a bonus
+    next_value: Any = None  # float32 [T]: of the true successors, see `TargetNetwork`; None without one
 
 
 class Targets(NamedTuple):
@@ -291,6 +292,28 @@ class MakeBonus(Protocol):
 
     def __call__(self, network: Any, env: Env, axis_name: AxisName) -> Bonus:
         """The bonus for agents with such a `networks.Config` in ``env``."""
+        ...
+
+
+class TargetNetwork(NamedTuple):
+    """Earlier parameters, from which trajectories ``[L, B, T]`` get the values that returns bootstrap from."""
+
+    init: Callable[[Params], Any]
+    """params at the start of the run -> state."""
+    annotate: Callable[[Any, Params, Any, Trajectory], Trajectory]
+    """(state, parameters that acted [L, ...], levels of exploration [L, B], trajectories) -> trajectories with
+    ``next_value``. It does not change the state, so it may be called any number of times in an iteration."""
+    update: Callable[[Any, Params, jax.Array], Any]
+    """(state, current params, iterations done) -> state; called once an iteration, after learning."""
+    estimator: Callable[[Network, Any], TargetEstimator]
+    """(network, gamma of the rewards) -> `TargetEstimator`."""
+
+
+class MakeTargetNetwork(Protocol):
+    """Makes the `TargetNetwork` of a run."""
+
+    def __call__(self, network: Network, behave: Callable[[Any, Any], Any]) -> TargetNetwork:
+        """The target network for ``network``; ``behave`` is that of `loops.Exploration`."""
         ...
 
 

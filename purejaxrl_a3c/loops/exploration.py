@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, configuration
 from purejaxrl_a3c.networks.distributions import ClippedGaussian, EpsilonGreedy
+from purejaxrl_a3c.types import Scalars
 
 
 class Exploration(NamedTuple):
@@ -19,6 +21,8 @@ class Exploration(NamedTuple):
     """(policy, level of one environment) -> the policy that acts there."""
     repeat: int = 1
     """Steps of a rollout for which an environment keeps the noise of its actions."""
+    report: Callable[[Any], Scalars] = lambda level: {}
+    """The mean of the environments' levels -> scalars to report."""
 
 
 @configuration
@@ -46,6 +50,20 @@ class EpsilonConfig:
     et al. 2015)."""
 
 
+@configuration
+class WorkerEpsilonConfig:
+    """Settings of epsilon-greedy exploration in which workers explore by different amounts."""
+
+    # Interleaved, so that the first workers, however many there are, have nearly the proportions of all.
+    epsilon_final: tuple[UnitInterval, ...] = (0.1, 0.01, 0.5, 0.1, 0.01, 0.5, 0.1, 0.01, 0.5, 0.1)
+    """Probabilities of a random action after epsilon_frames: the first one is that of the first worker and so on, and
+    after the last one they start again. Mnih et al. 2016 draw each worker's from 0.1, 0.01 and 0.5 with probabilities
+    0.4, 0.3 and 0.3; these ten entries have exactly these proportions. A single entry is that of all workers."""
+    epsilon_frames: CountOrZero = 50_000
+    """Frames, summed over all workers, over which every worker's probability of a random action falls linearly from 1
+    to its final one (4M for Atari in Mnih et al. 2016; this default is a tenth of the default run)."""
+
+
 def epsilon_greedy(config: EpsilonConfig, random_frames: int = 0) -> Exploration:
     """Random actions with a probability epsilon that falls linearly, for a policy that is an `EpsilonGreedy` one.
 
@@ -55,14 +73,11 @@ def epsilon_greedy(config: EpsilonConfig, random_frames: int = 0) -> Exploration
     """
 
     def level(frames: jax.Array, numbers: jax.Array) -> jax.Array:
-        share = jnp.clip(frames / max(config.epsilon_frames, 1), 0, 1) if config.epsilon_frames else 1.0
-        epsilon = jnp.where(frames < random_frames, 1.0, 1.0 + (config.epsilon_final - 1.0) * share)
+        epsilon = _annealed(config.epsilon_final, frames, config.epsilon_frames)
+        epsilon = jnp.where(frames < random_frames, 1.0, epsilon)
         return jnp.broadcast_to(epsilon.astype(jnp.float32), numbers.shape)
 
-    def behave(policy: EpsilonGreedy, level: jax.Array) -> EpsilonGreedy:
-        return policy._replace(epsilon=jnp.broadcast_to(level, policy.epsilon.shape))
-
-    return Exploration(level, behave)
+    return Exploration(level, _with_epsilon, report=_report_epsilon)
 
 
 @configuration
@@ -91,3 +106,37 @@ def gaussian_noise(config: NoiseConfig, random_frames: int = 0) -> Exploration:
         return policy._replace(scale=jnp.broadcast_to(level, policy.scale.shape))
 
     return Exploration(level, behave, config.lasting.noise_repeat)
+
+
+def epsilon_greedy_workers(config: WorkerEpsilonConfig, envs_per_worker: int) -> Exploration:
+    """As `epsilon_greedy`, with a final epsilon for each worker.
+
+    Args:
+        config: the settings.
+        envs_per_worker: environments of a worker, which all have its epsilon.
+
+    Raises:
+        InputError: if there is no final epsilon.
+    """
+    if not config.epsilon_final:
+        reject("epsilon_final", config.epsilon_final, "a tuple with at least one number in [0, 1]")
+
+    def level(frames: jax.Array, numbers: jax.Array) -> jax.Array:
+        final = jnp.stack([jnp.asarray(one, jnp.float32) for one in config.epsilon_final])
+        return _annealed(final[numbers // envs_per_worker % final.size], frames, config.epsilon_frames)
+
+    return Exploration(level, _with_epsilon, report=_report_epsilon)
+
+
+def _annealed(final: Any, frames: jax.Array, annealing_frames: int) -> jax.Array:
+    """Epsilon after ``frames``, of the shape of ``final``: it falls linearly from 1 to ``final``."""
+    share = jnp.clip(frames / annealing_frames, 0, 1) if annealing_frames else jnp.float32(1)
+    return 1.0 + (final - 1.0) * share
+
+
+def _with_epsilon(policy: EpsilonGreedy, level: jax.Array) -> EpsilonGreedy:
+    return policy._replace(epsilon=jnp.broadcast_to(level, policy.epsilon.shape))
+
+
+def _report_epsilon(level: jax.Array) -> Scalars:
+    return {"epsilon": level}

@@ -1,7 +1,8 @@
 """Builds every on-policy `Algorithm` from an environment, a network, an objective and an update rule."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,12 @@ from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
+from purejaxrl_a3c.loops.iteration import Parts, State, at_once, collect, in_batches, levels, mean_level
 from purejaxrl_a3c.loops.layout import EnvLayout
-from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
-from purejaxrl_a3c.loops.origin import Origin, origin
-from purejaxrl_a3c.objectives import extrinsic
+from purejaxrl_a3c.loops.metrics import make_metrics
+from purejaxrl_a3c.loops.origin import origin
+from purejaxrl_a3c.objectives import no_target_network
 from purejaxrl_a3c.types import (
     Algorithm,
     Bonus,
@@ -23,57 +26,24 @@ from purejaxrl_a3c.types import (
     Env,
     EnvState,
     Key,
-    Learner,
     MakeBonus,
     MakeObjective,
+    MakeTargetNetwork,
     Metrics,
     Network,
-    Objective,
     Observation,
     Outputs,
     Params,
     Pretrained,
     Scalars,
-    Trajectory,
     UpdateRule,
 )
-
-
-class State(NamedTuple):
-    """Everything that a run carries from one iteration to the next. It holds no key: see `make_train`."""
-
-    learner: Learner  # the update rule's; ``learner.params`` are the current parameters
-    actor_state: rollout.ActorState  # every leaf [W, B, ...]
-    iteration: jax.Array  # int32 []: iterations done
-    bonus: Any  # the state of the `Bonus`; () without one
-    origin: Origin  # the settings that it belongs to; no array
-
-
-class Parts(NamedTuple):
-    """The parts of an on-policy algorithm."""
-
-    env: Env
-    network: Network
-    objective: Objective
-    rule: UpdateRule | ClockedRule
-    layout: EnvLayout
-    bonus: Bonus | None
-    origin: Origin
-
-
-class Iteration(NamedTuple):
-    """What an iteration of acting and learning leaves."""
-
-    learner: Learner
-    actor_state: rollout.ActorState
-    bonus: Any
-    reported: Scalars  # named vectors, an entry a push
-    sums: Scalars  # see `episode_sums`
+from purejaxrl_a3c.updates.split import copied
 
 
 def on_policy(
     env: envs.Config,
-    network: networks.Config,
+    network: networks.Config | networks.BodyConfig,
     gamma: float | jax.Array,
     layout: EnvLayout,
     make_objective: MakeObjective,
@@ -81,6 +51,9 @@ def on_policy(
     *,
     weights_per_worker: bool = False,
     make_bonus: MakeBonus | None = None,
+    make_network: Callable[..., Network] = networks.make,
+    exploration: Exploration | None = None,
+    make_target: MakeTargetNetwork | None = None,
 ) -> Algorithm:
     """The algorithm that alternates rollouts of ``T`` steps in ``W * B`` environments with updates.
 
@@ -95,6 +68,11 @@ def on_policy(
         weights_per_worker: whether every worker acts with parameters of its own, which only matters to the speed of
             convolutions.
         make_bonus: makes an intrinsic reward; None: the environment's rewards alone.
+        make_network: makes the network of these settings; called as `networks.make` and, only with a bonus, with
+            ``num_values``.
+        exploration: how the policy that acts differs from the one that is learned; None: not at all.
+        make_target: makes a target network, from whose values returns bootstrap; None: they bootstrap from the values
+            of the network itself. There may not be a bonus too.
 
     Returns:
         An `Algorithm`, whose state is a `State`.
@@ -107,16 +85,19 @@ def on_policy(
     if bonus and isinstance(rule, ClockedRule):
         # The bonus of a rollout is computed once an iteration, but on the clock workers act after others have learned.
         reject("schedule", "clock", "random or round_robin, with a bonus")
-    made = networks.make(network, made_env, weights_per_worker=weights_per_worker, num_values=2 if bonus else 1)
-    estimator = bonus.estimator(made, gamma) if bonus else extrinsic(made, gamma)
+    make_network = partial(make_network, num_values=2) if bonus else make_network
+    made = make_network(network, made_env, weights_per_worker=weights_per_worker)
+    exploration = exploration or no_exploration()
+    target = make_target(made, exploration.behave) if make_target else no_target_network()
+    estimator = bonus.estimator(made, gamma) if bonus else target.estimator(made, gamma)
     objective = make_objective(made, estimator=estimator)
-    parts = Parts(made_env, made, objective, rule, layout, bonus, origin(env, network))
+    parts = Parts(made_env, made, objective, rule, layout, bonus, origin(env, network), exploration, target)
     return algorithm(parts, env)
 
 
 def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
     """The `Algorithm` of these parts, as of `on_policy`; ``observed`` are the settings of its environment, if any."""
-    env, network, _, rule, layout, bonus, _ = parts
+    env, network, rule, layout, bonus = parts.env, parts.network, parts.rule, parts.layout, parts.bonus
 
     def step(key: Key, state: State) -> tuple[State, Metrics]:
         if isinstance(rule, ClockedRule):
@@ -126,12 +107,21 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         # Only now: acting and learning must see the observations of a rollout through the same statistics.
         states = env.refresh(done.actor_state.env, layout.axis_name)
         iteration = state.iteration + 1
-        metrics = make_metrics(layout, iteration, means_over_pushes(done.reported, iteration), done.sums)
+        losses = means_over_pushes(done.reported, iteration)
+        losses |= parts.exploration.report(mean_level(parts, state.iteration))
+        metrics = make_metrics(layout, iteration, losses, done.sums)
         actor_state = done.actor_state._replace(env=states)
-        return State(done.learner, actor_state, iteration, done.bonus, parts.origin), metrics
+        target = parts.target.update(state.target, done.learner.params, iteration)
+        return State(done.learner, actor_state, iteration, done.bonus, target, parts.origin), metrics
 
     def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
-        return lambda carry, obs, first: network.step(state.learner.params, carry, obs, first)
+        level = mean_level(parts, state.iteration)
+
+        def act(carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
+            carry, outputs = network.step(state.learner.params, carry, obs, first)
+            return carry, outputs._replace(policy=parts.exploration.behave(outputs.policy, level))
+
+        return act
 
     def eval_env(state: State) -> Env:
         assert env.freeze is not None
@@ -144,6 +134,7 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
             "actor_state": jax.tree.map(lambda _: axis, state.actor_state),
             "iteration": -1,
             "bonus": bonus.split(state.bonus, axis) if bonus else (),
+            "target": copied(state.target),
         }
         return state._replace(**axes)
 
@@ -168,7 +159,7 @@ def one_copy(state: State) -> EnvState:
 
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
-    env, network, _, rule, layout, bonus, _ = parts
+    env, network, rule, layout, bonus = parts.env, parts.network, parts.rule, parts.layout, parts.bonus
     key_network, key_env, key_rule, key_bonus = jax.random.split(key, 4)
     keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
     actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
@@ -183,89 +174,23 @@ def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     if bonus is not None:
         assert isinstance(rule, UpdateRule)
         started = warm_up(key_bonus, parts, rule.actor(learner), bonus, actor_state)
-    return State(learner, actor_state, jnp.int32(0), started, parts.origin)
+    return State(learner, actor_state, jnp.int32(0), started, parts.target.init(params), parts.origin)
 
 
 def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: rollout.ActorState) -> Any:
     """The bonus's state after some rollouts of the untrained policy. The run itself does not continue from these."""
     layout = parts.layout
     key_init, key_act = jax.random.split(key)
+    level = levels(parts, jnp.int32(0), layout.own_workers())
 
     def observe(i: jax.Array, loop: tuple[rollout.ActorState, Any]) -> tuple[rollout.ActorState, Any]:
         actor_state, state = loop
-        actor_state, rows = collect(jax.random.fold_in(key_act, i), parts, params, actor_state, layout.own_workers())
+        numbers = layout.own_workers()
+        actor_state, rows = collect(jax.random.fold_in(key_act, i), parts, params, actor_state, numbers, level)
         return actor_state, bonus.observe(state, rows)
 
     started = actor_state, bonus.init(key_init, (layout.workers_here, layout.envs_here))
     return jax.lax.fori_loop(0, bonus.warm_up, observe, started)[1]
-
-
-def collect(
-    key: Key, parts: Parts, params: Params, actor_state: rollout.ActorState, numbers: jax.Array
-) -> tuple[rollout.ActorState, Trajectory]:
-    """Rollouts of ``L`` workers.
-
-    Args:
-        key: consumed.
-        parts: of the algorithm.
-        params: the parameters of each worker, leaves ``[L, ...]``.
-        actor_state: leaves ``[L, B, ...]``.
-        numbers: int32 ``[L]``, by which each worker's random numbers are drawn.
-
-    Returns:
-        ``(actor_state, trajectories [L, B, T])``.
-    """
-    index = randomness.components(parts.layout.numbers(numbers), parts.layout.rollout_length)
-    noise, keys = rollout.draw(parts.network, key, index)
-
-    def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key) -> Any:
-        return rollout.unroll(parts.env, parts.network, params, actor_state, noise, keys)
-
-    return jax.vmap(jax.vmap(act, (None, 0, 0, 0)))(params, actor_state, noise, keys)
-
-
-def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
-    """An iteration in which all workers act and one update follows."""
-    layout, bonus = parts.layout, parts.bonus
-    key_act, key_update, key_bonus = jax.random.split(key, 3)
-    params = rule.actor(state.learner)
-    actor_state, trajectories = collect(key_act, parts, params, state.actor_state, layout.own_workers())
-    bonus_state = state.bonus
-    if bonus is not None:
-        bonus_state, trajectories = bonus.update(key_bonus, bonus_state, trajectories)
-    learner, reported = rule.update(key_update, state.learner, parts.objective, trajectories)
-    return Iteration(learner, actor_state, bonus_state, reported, episode_sums(trajectories))
-
-
-def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Iteration:
-    """An iteration of as many batches of pushes as it takes until ``W`` pushes are made."""
-    workers = parts.layout.workers
-
-    def take_batch(learner: Learner, actor_state: rollout.ActorState, done: jax.Array) -> tuple[Any, ...]:
-        key_batch, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
-        learner, batch = rule.next_batch(key_batch, learner, workers - done)
-        acting = jax.tree.map(lambda x: x[batch.workers], actor_state)
-        acting, trajectories = collect(key_act, parts, rule.actor(learner, batch), acting, batch.number)
-        learner, reported = rule.update(key_update, learner, parts.objective, trajectories, batch)
-        # Rollouts of workers that do not push in this batch are discarded; they are redone from the same snapshot.
-        places = jnp.where(batch.active, batch.workers, workers)
-        actor_state = jax.tree.map(lambda x, new: x.at[places].set(new, mode="drop"), actor_state, acting)
-        return learner, actor_state, batch.pushed, reported, episode_sums(trajectories, batch.active[:, None, None])
-
-    def body(loop: tuple[Any, ...]) -> tuple[Any, ...]:
-        learner, actor_state, done, metrics_buffer, sums = loop
-        learner, actor_state, pushed, reported, more = take_batch(learner, actor_state, done)
-        at = jnp.where(pushed, done + jnp.arange(pushed.size, dtype=jnp.int32), workers)
-        metrics_buffer = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), metrics_buffer, reported)
-        done = done + pushed.sum(dtype=jnp.int32)
-        return learner, actor_state, done, metrics_buffer, jax.tree.map(jnp.add, sums, more)
-
-    *_, reported, sums = jax.eval_shape(take_batch, state.learner, state.actor_state, jnp.int32(0))
-    metrics_buffer = jax.tree.map(lambda x: jnp.zeros(workers, x.dtype), reported)
-    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
-    loop = state.learner, state.actor_state, jnp.int32(0), metrics_buffer, sums
-    learner, actor_state, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < workers, body, loop)
-    return Iteration(learner, actor_state, state.bonus, reported, sums)
 
 
 def means_over_pushes(reported: Scalars, iteration: jax.Array) -> Scalars:

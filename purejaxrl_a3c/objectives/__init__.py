@@ -1,9 +1,10 @@
 """What to minimise: the losses, each as a function that returns an `Objective`.
 
-A loss takes a `TargetEstimator`, which says which rewards count: `extrinsic` for the environment's, or a bonus's.
+A loss takes a `TargetEstimator`, which says which rewards count and what returns bootstrap from: `extrinsic` for the
+environment's rewards and the network's own values, or that of a bonus or a target network.
 """
 
-from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.config import Config, LambdaConfig, QConfig
 from purejaxrl_a3c.objectives.deterministic import (
     CategoricalConfig,
     DeterministicConfig,
@@ -15,17 +16,22 @@ from purejaxrl_a3c.objectives.deterministic import (
 from purejaxrl_a3c.objectives.off_policy_gradient import OffPolicy, off_policy_gradient
 from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
 from purejaxrl_a3c.objectives.proximal import ppo_clip, ppo_kl
+from purejaxrl_a3c.objectives.q_learning import Bootstrap, double, greedy, next_values, q_learning, sarsa
 from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
 from purejaxrl_a3c.objectives.soft import SoftConfig, kind_of, soft_gradients
-from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, successor_values
+from purejaxrl_a3c.objectives.target_network import no_target_network, target_network
+from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, from_next_values, successor_values
 from purejaxrl_a3c.objectives.temporal_difference import chosen, clipped_error_loss, dqn_gradient, q_values
 
 __all__ = [
     "Baseline",
+    "Bootstrap",
     "CategoricalConfig",
     "Config",
     "DeterministicConfig",
+    "LambdaConfig",
     "OffPolicy",
+    "QConfig",
     "SoftConfig",
     "ValueKind",
     "bootstrap_values",
@@ -33,17 +39,25 @@ __all__ = [
     "chosen",
     "clipped_error_loss",
     "deterministic_gradients",
+    "double",
     "dqn_gradient",
     "extrinsic",
+    "from_next_values",
+    "greedy",
     "in_a_whole_episode",
     "kind_of",
+    "next_values",
+    "no_target_network",
     "off_policy_gradient",
     "policy_gradient",
     "ppo_clip",
     "ppo_kl",
+    "q_learning",
     "q_values",
     "reinforce",
+    "sarsa",
     "scalar_values",
     "soft_gradients",
     "successor_values",
+    "target_network",
 ]

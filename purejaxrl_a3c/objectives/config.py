@@ -1,6 +1,6 @@
-"""The settings that all objectives of an actor-critic share."""
+"""The settings that several objectives share."""
 
-from purejaxrl_a3c.config import NonNegative, UnitInterval, configuration
+from purejaxrl_a3c.config import Count, NonNegative, UnitInterval, configuration
 
 
 @configuration
@@ -15,3 +15,30 @@ class Config:
     """Weight of the policy's entropy, in nats, in the loss (0.01 in Mnih et al. 2016)."""
     value_coefficient: NonNegative = 0.5
     """Weight of the squared error of the value function in the loss (0.5 in OpenAI Baselines)."""
+
+
+@configuration
+class QConfig:
+    """Settings of Q-learning with a target network."""
+
+    gamma: UnitInterval = 0.99
+    """Discount factor of the rewards, for each environment step (0.99 in Mnih et al. 2016)."""
+    n_step: Count = 5
+    """Rewards in a return, fewer where the episode or the rollout ends; 1 gives the one-step methods (5 in Mnih et al.
+    2016, where rollouts are as long)."""
+    double: bool = False
+    """Let the network that acted choose the action whose value the target network gives (van Hasselt et al. 2016; off
+    in Mnih et al. 2016)."""
+    dueling: bool = False
+    """Make Q the sum of a value and of advantages (Wang et al. 2016)."""
+
+
+@configuration
+class LambdaConfig:
+    """Settings of the lambda-returns of Q-values."""
+
+    gamma: UnitInterval = 0.99
+    """Discount factor of the rewards, for each environment step (0.99 in Gallici et al. 2024)."""
+    q_lambda: UnitInterval = 0.95
+    """Decay lambda of the returns: 0 gives one-step returns, and 1 returns to the end of the rollout (0.95 for CartPole
+    in the code of Gallici et al. 2024)."""

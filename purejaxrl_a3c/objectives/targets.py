@@ -1,5 +1,7 @@
 """How the rewards of a trajectory become targets of the value function and the policy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -21,16 +23,49 @@ def extrinsic(network: Network, gamma: float | jax.Array) -> TargetEstimator:
         return bootstrap_values(network, params, trajectory)
 
     def targets(estimate: ReturnEstimator, value: jax.Array, bootstrap: jax.Array, trajectory: Trajectory) -> Targets:
-        last = trajectory.terminated | trajectory.truncated
-        return estimate(
-            value=value,
-            next_value=successor_values(value, bootstrap, last),
-            reward=trajectory.reward,
-            discount=gamma * (1.0 - trajectory.terminated.astype(jnp.float32)),
-            last=last,
-        )
+        next_value = successor_values(value, bootstrap, trajectory.terminated | trajectory.truncated)
+        return estimate_block(estimate, gamma, value, next_value, trajectory)
 
     return TargetEstimator(bootstrap, targets)
+
+
+def from_next_values(gamma: float | jax.Array) -> TargetEstimator:
+    """As `extrinsic`, of trajectories that hold the values of their successors, see `TargetNetwork`."""
+
+    def bootstrap(params: Params, trajectory: Trajectory) -> tuple[()]:
+        del params, trajectory
+        return ()
+
+    def targets(estimate: ReturnEstimator, value: jax.Array, bootstrap: Any, trajectory: Trajectory) -> Targets:
+        del bootstrap
+        return estimate_block(estimate, gamma, value, trajectory.next_value, trajectory)
+
+    return TargetEstimator(bootstrap, targets)
+
+
+def estimate_block(
+    estimate: ReturnEstimator,
+    gamma: float | jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    trajectory: Trajectory,
+) -> Targets:
+    """The targets of one trajectory from the environment's rewards.
+
+    Args:
+        estimate: the returns.
+        gamma: discount factor for each environment step.
+        value: ``[T]``, of the observations acted on.
+        next_value: ``[T]``, of every step's true successor.
+        trajectory: of one environment, ``[T]``.
+    """
+    return estimate(
+        value=value,
+        next_value=next_value,
+        reward=trajectory.reward,
+        discount=gamma * (1.0 - trajectory.terminated.astype(jnp.float32)),
+        last=trajectory.terminated | trajectory.truncated,
+    )
 
 
 def bootstrap_values(network: Network, params: Params, trajectory: Trajectory) -> jax.Array:

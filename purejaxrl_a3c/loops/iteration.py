@@ -1,0 +1,153 @@
+"""One iteration of acting and learning."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
+from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.metrics import episode_sums
+from purejaxrl_a3c.loops.origin import Origin
+from purejaxrl_a3c.objectives import no_target_network
+from purejaxrl_a3c.types import (
+    Bonus,
+    ClockedRule,
+    Env,
+    Key,
+    Learner,
+    Network,
+    Objective,
+    Params,
+    Scalars,
+    TargetNetwork,
+    Trajectory,
+    UpdateRule,
+)
+
+
+class State(NamedTuple):
+    """Everything that a run carries from one iteration to the next. It holds no key: see `make_train`."""
+
+    learner: Learner  # the update rule's; ``learner.params`` are the current parameters
+    actor_state: rollout.ActorState  # every leaf [W, B, ...]
+    iteration: jax.Array  # int32 []: iterations done
+    bonus: Any  # the state of the `Bonus`; () without one
+    target: Any  # the state of the `TargetNetwork`; () without one
+    origin: Origin  # the settings that it belongs to; no array
+
+
+class Parts(NamedTuple):
+    """The parts of an on-policy algorithm."""
+
+    env: Env
+    network: Network
+    objective: Objective
+    rule: UpdateRule | ClockedRule
+    layout: EnvLayout
+    bonus: Bonus | None
+    origin: Origin
+    exploration: Exploration = no_exploration()
+    target: TargetNetwork = no_target_network()
+
+
+class Iteration(NamedTuple):
+    """What an iteration of acting and learning leaves."""
+
+    learner: Learner
+    actor_state: rollout.ActorState
+    bonus: Any
+    reported: Scalars  # named vectors, an entry a push
+    sums: Scalars  # see `episode_sums`
+
+
+def levels(parts: Parts, iteration: jax.Array, workers: jax.Array) -> Any:
+    """How much the environments of these workers, int32 ``[L]``, explore in an iteration: leaves ``[L, B]``."""
+    # Counted in floats, as an int32 could overflow.
+    frames = iteration.astype(jnp.float32) * parts.layout.frames
+    return parts.exploration.level(frames, parts.layout.numbers(workers))
+
+
+def mean_level(parts: Parts, iteration: jax.Array) -> Any:
+    """The mean of the exploration of all environments, on all devices: leaves ``[]``."""
+    everywhere = parts.layout._replace(axis_name=None)
+    level = levels(parts._replace(layout=everywhere), iteration, everywhere.own_workers())
+    return jax.tree.map(jnp.mean, level)
+
+
+def collect(
+    key: Key, parts: Parts, params: Params, actor_state: rollout.ActorState, numbers: jax.Array, level: Any
+) -> tuple[rollout.ActorState, Trajectory]:
+    """Rollouts of ``L`` workers.
+
+    Args:
+        key: consumed.
+        parts: of the algorithm.
+        params: the parameters of each worker, leaves ``[L, ...]``.
+        actor_state: leaves ``[L, B, ...]``.
+        numbers: int32 ``[L]``, by which each worker's random numbers are drawn.
+        level: how much each environment explores, leaves ``[L, B]``, see `levels`.
+
+    Returns:
+        ``(actor_state, trajectories [L, B, T])``.
+    """
+    index = randomness.components(parts.layout.numbers(numbers), parts.layout.rollout_length)
+    noise, keys = rollout.draw(parts.network, key, index)
+
+    def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
+        def behave(policy: Any) -> Any:
+            return parts.exploration.behave(policy, level)
+
+        return rollout.unroll(parts.env, parts.network, params, actor_state, noise, keys, behave)
+
+    return jax.vmap(jax.vmap(act, (None, 0, 0, 0, 0)))(params, actor_state, noise, keys, level)
+
+
+def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
+    """An iteration in which all workers act and one update follows."""
+    layout, bonus = parts.layout, parts.bonus
+    key_act, key_update, key_bonus = jax.random.split(key, 3)
+    params, workers = rule.actor(state.learner), layout.own_workers()
+    level = levels(parts, state.iteration, workers)
+    actor_state, trajectories = collect(key_act, parts, params, state.actor_state, workers, level)
+    trajectories = parts.target.annotate(state.target, params, level, trajectories)
+    bonus_state = state.bonus
+    if bonus is not None:
+        bonus_state, trajectories = bonus.update(key_bonus, bonus_state, trajectories)
+    learner, reported = rule.update(key_update, state.learner, parts.objective, trajectories)
+    return Iteration(learner, actor_state, bonus_state, reported, episode_sums(trajectories))
+
+
+def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Iteration:
+    """An iteration of as many batches of pushes as it takes until ``W`` pushes are made."""
+    workers, own_workers = parts.layout.workers, parts.layout.own_workers()
+
+    def take_batch(learner: Learner, actor_state: rollout.ActorState, done: jax.Array) -> tuple[Any, ...]:
+        key_batch, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
+        learner, batch = rule.next_batch(key_batch, learner, workers - done)
+        acting = jax.tree.map(lambda x: x[batch.workers], actor_state)
+        params, level = rule.actor(learner, batch), levels(parts, state.iteration, own_workers[batch.workers])
+        acting, trajectories = collect(key_act, parts, params, acting, batch.number, level)
+        trajectories = parts.target.annotate(state.target, params, level, trajectories)
+        learner, reported = rule.update(key_update, learner, parts.objective, trajectories, batch)
+        # Rollouts of workers that do not push in this batch are discarded; they are redone from the same snapshot.
+        places = jnp.where(batch.active, batch.workers, workers)
+        actor_state = jax.tree.map(lambda x, new: x.at[places].set(new, mode="drop"), actor_state, acting)
+        return learner, actor_state, batch.pushed, reported, episode_sums(trajectories, batch.active[:, None, None])
+
+    def body(loop: tuple[Any, ...]) -> tuple[Any, ...]:
+        learner, actor_state, done, metrics_buffer, sums = loop
+        learner, actor_state, pushed, reported, more = take_batch(learner, actor_state, done)
+        at = jnp.where(pushed, done + jnp.arange(pushed.size, dtype=jnp.int32), workers)
+        metrics_buffer = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), metrics_buffer, reported)
+        done = done + pushed.sum(dtype=jnp.int32)
+        return learner, actor_state, done, metrics_buffer, jax.tree.map(jnp.add, sums, more)
+
+    *_, reported, sums = jax.eval_shape(take_batch, state.learner, state.actor_state, jnp.int32(0))
+    metrics_buffer = jax.tree.map(lambda x: jnp.zeros(workers, x.dtype), reported)
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sums)
+    loop = state.learner, state.actor_state, jnp.int32(0), metrics_buffer, sums
+    learner, actor_state, _, reported, sums = jax.lax.while_loop(lambda loop: loop[2] < workers, body, loop)
+    return Iteration(learner, actor_state, state.bonus, reported, sums)

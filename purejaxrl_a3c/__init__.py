@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, ppo, reinforce, rnd, sac, td3
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, nstep_q, ppo, pqn, reinforce, rnd, sac, td3
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
@@ -28,7 +28,9 @@ __all__ = [
     "load",
     "make_act",
     "make_train",
+    "nstep_q",
     "ppo",
+    "pqn",
     "reinforce",
     "replace",
     "rnd",

@@ -80,7 +80,7 @@ ROWS = {
     ),
     # rejax's own for CartPole.
     "rejax PPO on CartPole-v1": Row(
-        "rejax_ppo",
+        "rejax_peer",
         Task(
             "ppo",
             num_envs=5,

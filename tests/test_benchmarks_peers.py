@@ -6,19 +6,20 @@ import inspect
 import json
 import re
 import tomllib
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import solve
 from benchmarks.peers import __main__ as driver
-from benchmarks.peers import ours, plain_ppo, protocol, rejax_ppo, sb3
+from benchmarks.peers import ours, plain_ppo, protocol, rejax_peer, sb3
 from benchmarks.peers.protocol import Task
-from purejaxrl_a3c import a2c, a3c, make_train, ppo
+from purejaxrl_a3c import a2c, a3c, dqn, make_train, ppo, sac
 from purejaxrl_a3c.config import flat, replace
 
-PEERS = [sb3, rejax_ppo, plain_ppo]
-MODULES = {"a2c": a2c, "a3c": a3c, "ppo": ppo}
+PEERS = [sb3, rejax_peer, plain_ppo]
+MODULES: dict[str, Any] = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "dqn": dqn, "sac": sac}
 
 
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)
@@ -53,8 +54,10 @@ def _work_of_peer(comparison):
         frames, count = given["num_envs"] * given["rollout_length"], given["num_minibatches"]
         updates, widths = given["epochs"] * count, given["hidden_sizes"]
         return given["env_id"], given["num_envs"], frames, updates, frames // count, widths
-    if comparison.peer == "rejax_ppo":
-        given = rejax_ppo.settings(task, task.frames)
+    if comparison.algorithm in sb3.REPLAYED:
+        return _replayed_work_of_peer(comparison, task)
+    if comparison.peer == "rejax_peer":
+        given = rejax_peer.settings(task, task.frames)
         frames = given["num_envs"] * given["num_steps"]
         count = given["num_minibatches"]
         widths = given["agent_kwargs"]["hidden_layer_sizes"]
@@ -69,6 +72,19 @@ def _work_of_peer(comparison):
     return task.env_id, task.num_envs, frames, updates, size, tuple(widths["pi"])
 
 
+def _replayed_work_of_peer(comparison, task):
+    if comparison.peer == "sb3":
+        given = sb3.settings(task)
+        frames, updates, widths = given["train_freq"], given["gradient_steps"], given["policy_kwargs"]["net_arch"]
+        starts = given["learning_starts"]
+    else:
+        given = rejax_peer.settings(task, task.frames)
+        frames, updates, starts = 1, given["num_epochs"], given["fill_buffer"]
+        widths = given.get("hidden_layer_sizes") or given["agent_kwargs"]["hidden_layer_sizes"]
+    sizes = given["batch_size"], given["buffer_size"], starts
+    return task.env_id, task.num_envs, frames * task.num_envs, updates, sizes, tuple(widths)
+
+
 def _work_of_ours(comparison, algorithm):
     task = protocol.parse(protocol.arguments(comparison.task_of_ours(algorithm)))
     config = replace(MODULES[algorithm].Config(), **ours.settings(task))
@@ -76,6 +92,11 @@ def _work_of_ours(comparison, algorithm):
     count = values.get("num_minibatches", 1)
     envs = values["num_workers"] * values["envs_per_worker"] if algorithm == "a3c" else values["num_envs"]
     frames = config.build().frames_per_step
+    if algorithm in sb3.REPLAYED:
+        assert values["activation"] == "relu"
+        sizes = values["batch_size"], values["replay_size"], values["learning_starts"]
+        updates = values["updates_per_iteration"]
+        return values["env_id"], values["num_envs"], frames, updates, sizes, values["hidden_sizes"]
     assert not values["shared_torso"]
     assert values["activation"] == "tanh"
     updates = values.get("epochs", 1) * count

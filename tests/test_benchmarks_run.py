@@ -24,7 +24,7 @@ from benchmarks.peers import ours, processes, protocol
 from purejaxrl_a3c import a2c, replace
 
 FOLDER = Path(record.__file__).parent
-OTHER_PACKAGES = {"peers.sb3", "peers.rejax_ppo", "peers.plain_ppo"}  # each runs in an environment of its own
+OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
 SEEDS = Sizes(seeds=2, frames=1_600)
 
 

@@ -17,10 +17,20 @@ def settings(task: Task):
         "hidden_sizes": task.hidden_sizes,
         "total_frames": task.frames,
     }
-    own = {
+    replayed = {
+        "num_envs": task.num_envs,
+        "updates_per_iteration": task.updates,
+        "batch_size": task.batch_size,
+        "replay_size": task.replay_size,
+        "learning_starts": task.learning_starts,
+        "activation": "relu",
+    }
+    own: dict[str, dict[str, Any]] = {
         "a2c": {"num_envs": task.num_envs},
         "a3c": {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS},
         "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "num_minibatches": task.num_minibatches},
+        "dqn": replayed,
+        "sac": replayed,
     }
     return shared | own[task.algorithm] | with_tuples(task.hyperparameters)
 
@@ -30,11 +40,12 @@ def main():
     began = time.perf_counter()
     import jax
 
-    from purejaxrl_a3c import a2c, a3c, evaluate, make_train, ppo, replace
+    from purejaxrl_a3c import a2c, a3c, dqn, evaluate, make_train, ppo, replace, sac
     from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 
     imported = time.perf_counter()
-    config = replace({"a2c": a2c, "a3c": a3c, "ppo": ppo}[task.algorithm].Config(), **settings(task))
+    modules = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "dqn": dqn, "sac": sac}
+    config = replace(modules[task.algorithm].Config(), **settings(task))
     about = {
         "import_seconds": imported - began,
         "versions": {name: version(name) for name in ("jax", "jaxlib", "gymnax")},

@@ -23,8 +23,16 @@ class Task:
     epochs: int = 1
     """Over each rollout; 1 in A2C and A3C, which know no other."""
     num_minibatches: int = 1
+    updates: int = 1
+    """Gradient steps after each rollout of an algorithm that learns from replay, each on a batch of its own."""
+    batch_size: int = 64
+    """Of these gradient steps."""
+    replay_size: int = 50_000
+    """Frames that the replay buffer holds."""
+    learning_starts: int = 1_000
+    """Frames before the first of these gradient steps."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Of policy and value, which share nothing; tanh."""
+    """Of policy and value, which share nothing; tanh. In algorithms that learn from replay relu."""
     frames: int = 100_000
     """Of the run; at most, if there is a threshold."""
     seed: int = 0

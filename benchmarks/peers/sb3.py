@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["stable-baselines3==2.9.2", "gymnasium==1.4.0", "torch==2.15.0"]
 # ///
-"""Stable-Baselines3's A2C and PPO, told and timed as ours are. The driver runs this, see ``__main__.py``.
+"""Stable-Baselines3's A2C, PPO, DQN and SAC, told and timed as ours are. The driver runs this, see ``__main__.py``.
 
 By hand, from the checkout:
 ``PYTHONPATH=. uv run --script benchmarks/peers/sb3.py --algorithm ppo --num-envs 8 --rollout-length 128 --epochs 4``
@@ -10,22 +10,39 @@ By hand, from the checkout:
 
 import time
 from importlib.metadata import version
+from typing import Any
 
 from benchmarks.peers.protocol import Task, answer, cores, parse, solve
 
+REPLAYED = ("dqn", "sac")  # what is timed begins after learning has
+
 
 def settings(task: Task):
-    """What makes ``stable_baselines3.A2C`` or ``PPO`` do the work of ``task``; its networks have tanh by default."""
+    """What makes Stable-Baselines3's algorithm do the work of ``task``.
+
+    The networks of its A2C and PPO have tanh by default, those of DQN and SAC relu.
+    """
     sizes = list(task.hidden_sizes)
-    shared = {"n_steps": task.rollout_length, "policy_kwargs": {"net_arch": {"pi": sizes, "vf": sizes}}}
-    own = {
-        "a2c": {},
-        "ppo": {
+    on_policy = {"n_steps": task.rollout_length, "policy_kwargs": {"net_arch": {"pi": sizes, "vf": sizes}}}
+    replayed = {
+        "train_freq": task.rollout_length,  # steps of all environments
+        "gradient_steps": task.updates,
+        "batch_size": task.batch_size,
+        "buffer_size": task.replay_size,
+        "learning_starts": task.learning_starts,
+        "policy_kwargs": {"net_arch": sizes},
+    }
+    own: dict[str, Any] = {
+        "a2c": on_policy,
+        "ppo": on_policy
+        | {
             "n_epochs": task.epochs,
             "batch_size": task.num_envs * task.rollout_length // task.num_minibatches,
         },
+        "dqn": replayed,
+        "sac": replayed,
     }
-    return shared | own[task.algorithm] | task.hyperparameters
+    return own[task.algorithm] | task.hyperparameters
 
 
 def main():
@@ -33,7 +50,7 @@ def main():
     began = time.perf_counter()
     import gymnasium
     import torch
-    from stable_baselines3 import A2C, PPO
+    from stable_baselines3 import A2C, DQN, PPO, SAC
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -54,7 +71,7 @@ def main():
         return lambda _: start * (1 - (model.num_timesteps if model else 0) / task.frames)
 
     model = None  # its schedules are asked before it is made
-    model = {"a2c": A2C, "ppo": PPO}[task.algorithm](
+    model = {"a2c": A2C, "ppo": PPO, "dqn": DQN, "sac": SAC}[task.algorithm](
         "MlpPolicy",
         environments(task.num_envs),
         seed=task.seed,
@@ -74,7 +91,9 @@ def main():
         return model.num_timesteps
 
     if task.threshold is None:
-        before = train(2 * rollout)
+        before = train(
+            max(2 * rollout, task.learning_starts + 10 * rollout) if task.algorithm in REPLAYED else 2 * rollout
+        )
         about["compile_seconds"] = time.perf_counter() - imported  # nothing is compiled, but first calls are slow
         warm = time.perf_counter()
         after = train(task.frames)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, dqn, impala, ppo, reinforce, rnd
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, ppo, reinforce, rnd, sac, td3
 
 ALGORITHMS: dict[str, Any] = {
     "a3c": a3c.Config(),
@@ -12,6 +12,9 @@ ALGORITHMS: dict[str, Any] = {
     "ppo": ppo.Config(),
     "impala": impala.Config(),
     "dqn": dqn.Config(),
+    "sac": sac.Config(),
+    "td3": td3.Config(),
+    "d4pg": d4pg.Config(),
     "rnd": rnd.Config(),
 }
 """Name of an algorithm to its default settings."""

@@ -2,10 +2,10 @@
 # requires-python = ">=3.11"
 # dependencies = ["rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.1", "jaxlib==0.10.1"]
 # ///
-"""rejax's PPO, told and timed as ours is. The driver runs this, see ``__main__.py``.
+"""rejax's PPO, DQN and SAC, told and timed as ours are. The driver runs this, see ``__main__.py``.
 
 By hand, from the checkout:
-``PYTHONPATH=. uv run --script benchmarks/peers/rejax_ppo.py --num-envs 64 --rollout-length 64 --epochs 8``
+``PYTHONPATH=. uv run --script benchmarks/peers/rejax_peer.py --algorithm dqn --num-envs 10 --rollout-length 1``
 """
 
 import time
@@ -16,14 +16,30 @@ from benchmarks.peers.protocol import Task, answer, parse, solve
 
 
 def settings(task: Task, frames):
-    """What makes ``rejax.PPO.create`` do the work of ``task`` for some frames, without evaluation."""
+    """What makes rejax's ``create`` do the work of ``task`` for some frames, without evaluation.
+
+    Its DQN and SAC take one step of all environments between two bursts of gradient steps, which it calls epochs.
+    """
+    replayed = {
+        "num_epochs": task.updates,
+        "batch_size": task.batch_size,
+        "buffer_size": task.replay_size,
+        "fill_buffer": task.learning_starts,
+    }
+    own: dict[str, Any] = {
+        "ppo": {
+            "num_steps": task.rollout_length,
+            "num_epochs": task.epochs,
+            "num_minibatches": task.num_minibatches,
+            "agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "tanh"},
+        },
+        "dqn": replayed | {"agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "relu"}},
+        "sac": replayed | {"hidden_layer_sizes": task.hidden_sizes, "agent_kwargs": {"activation": "relu"}},
+    }
     return {
         "env": task.env_id,
         "num_envs": task.num_envs,
-        "num_steps": task.rollout_length,
-        "num_epochs": task.epochs,
-        "num_minibatches": task.num_minibatches,
-        "agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "tanh"},
+        **own[task.algorithm],
         "total_timesteps": frames,
         "eval_freq": frames,
         "skip_initial_evaluation": True,
@@ -39,12 +55,13 @@ def main():
 
     imported = time.perf_counter()
     piece = task.rollouts_per_piece * task.num_envs * task.rollout_length
-    ppo = rejax.PPO.create(**settings(task, task.frames if task.threshold is None else piece))
-    ppo = ppo.replace(eval_callback=lambda *_: ())
+    kind = {"ppo": rejax.PPO, "dqn": rejax.DQN, "sac": rejax.SAC}[task.algorithm]
+    agent = kind.create(**settings(task, task.frames if task.threshold is None else piece))
+    agent = agent.replace(eval_callback=lambda *_: ())
     key, key_evaluate = jax.random.split(jax.random.key(task.seed))
-    init = jax.jit(ppo.init_state).lower(key).compile()
+    init = jax.jit(agent.init_state).lower(key).compile()
     # Every trace of `init_state` makes another class of states.
-    advance = jax.jit(lambda state: ppo.train(train_state=state)[0]).lower(init(key)).compile()
+    advance = jax.jit(lambda state: agent.train(train_state=state)[0]).lower(init(key)).compile()
     compiled = time.perf_counter()
     about = {
         "import_seconds": imported - began,
@@ -60,10 +77,10 @@ def main():
     @jax.jit
     def returns(state, key):
         def act(obs, key):
-            return ppo.actor.apply(state.actor_ts.params, obs[None], method="_action_dist").mode()[0]
+            return agent.actor.apply(state.actor_ts.params, obs[None], method="_action_dist").mode()[0]
 
-        most = ppo.env_params.max_steps_in_episode
-        return evaluate(act, key, ppo.env, ppo.env_params, task.episodes, most)[1]
+        most = agent.env_params.max_steps_in_episode
+        return evaluate(act, key, agent.env, agent.env_params, task.episodes, most)[1]
 
     state: Any = None
 

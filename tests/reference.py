@@ -63,3 +63,13 @@ def monte_carlo(reward, first, last, gamma, longest):
             rewards = reward[start : start + ends[0] + 1]
             episodes[start] = [sum(gamma**k * r for k, r in enumerate(rewards[t:])) for t in range(len(rewards))]
     return episodes
+
+
+def peng_return(value, next_value, reward, discount, last, q_lambda):
+    target = np.zeros(len(value))
+    for t in reversed(range(len(value))):
+        after = next_value[t]
+        if t < len(value) - 1 and not last[t]:
+            after = (1 - q_lambda) * next_value[t] + q_lambda * target[t + 1]
+        target[t] = reward[t] + discount[t] * after
+    return target

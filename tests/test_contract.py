@@ -12,7 +12,7 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, dqn, evaluate, impala, make_train, ppo, reinforce, rnd
+from purejaxrl_a3c import a2c, a3c, averaging, dqn, evaluate, impala, make_train, nstep_q, ppo, pqn, reinforce, rnd
 from purejaxrl_a3c.config import bounds_of, field_types, flat, from_json, is_config, is_float, replace, to_json
 from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
@@ -91,6 +91,43 @@ CONFIGS: dict[str, Any] = {
         num_cells=4,
         time_limit=20,
         **PENDULUM,
+    ),
+    "nstep_q": replace(
+        nstep_q.Config(),
+        n_step=3,
+        dueling=True,
+        target_update_every=8,
+        learning_rate=1e-2,
+        **WORKERS,
+        **EPSILON,
+        **SMALL,
+    ),
+    "nstep_q_clock_gru": replace(
+        nstep_q.Config(),
+        asynchrony=Asynchrony("clock", Service("exponential"), reads="torn_leaves"),
+        target="sarsa",
+        target_update_every=6,
+        target_update_rate=0.9,
+        epsilon_final=(0.3, 0.6),
+        learning_rate=1e-2,
+        core="gru",
+        num_cells=4,
+        time_limit=20,
+        **WORKERS,
+        **EPSILON,
+        **SMALL,
+    ),
+    "pqn": replace(pqn.Config(), num_envs=8, epochs=2, num_minibatches=4, learning_rate=1e-2, **EPSILON, **SMALL),
+    "pqn_lstm": replace(
+        pqn.Config(),
+        num_envs=8,
+        epochs=2,
+        num_minibatches=2,
+        learning_rate=1e-2,
+        core="lstm",
+        num_cells=4,
+        **EPSILON,
+        **SMALL,
     ),
     "dqn": replace(
         dqn.Config(),
@@ -225,6 +262,7 @@ FLOATS = {
     "outer_momentum": 0.9,
     "predictor_learning_rate": 1e-2,
     "priority_exponent": 0.1,
+    "q_lambda": 0.3,
     "rmsprop_decay": 0.9,
     "rmsprop_epsilon": 1e-2,
     "service_cv": 0.9,

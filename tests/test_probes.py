@@ -9,7 +9,7 @@ import optax
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, evaluate, make_train
+from purejaxrl_a3c import a2c, a3c, evaluate, make_train, nstep_q, pqn
 from purejaxrl_a3c.config import replace
 
 GAMMA = 0.9
@@ -23,6 +23,27 @@ SHARED: dict[str, Any] = {
 CONFIGS = {
     "a2c": lambda env_id: replace(a2c.Config(), env_id=env_id, num_envs=16, **SHARED),
     "a3c": lambda env_id: replace(a3c.Config(), env_id=env_id, num_workers=4, envs_per_worker=4, **SHARED),
+    "nstep_q": lambda env_id: replace(
+        nstep_q.Config(),
+        env_id=env_id,
+        num_workers=4,
+        envs_per_worker=4,
+        n_step=3,
+        target_update_every=16,
+        epsilon_final=(0.1, 0.01, 0.5),
+        epsilon_frames=20_000,
+        **SHARED,
+    ),
+    "pqn": lambda env_id: replace(
+        pqn.Config(),
+        env_id=env_id,
+        num_envs=16,
+        epochs=2,
+        num_minibatches=2,
+        epsilon_final=0.1,
+        epsilon_frames=20_000,
+        **SHARED,
+    ),
 }
 
 

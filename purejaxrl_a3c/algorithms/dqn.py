@@ -11,7 +11,7 @@ import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.config import Count, PositiveOrInf, UnitInterval, check, configuration
+from purejaxrl_a3c.config import PositiveOrInf, check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
 
@@ -22,6 +22,7 @@ class Config:
 
     env: envs.Config = envs.Config()
     network: networks.BodyConfig = networks.BodyConfig(activation="relu", hidden_sizes=(128, 128))
+    objective: objectives.QConfig = objectives.QConfig(n_step=1, double=True)
     optimizer: optimizers.Optimizer = optimizers.Adam(
         learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=10.0
     )
@@ -30,14 +31,6 @@ class Config:
     priorities: replay.PriorityConfig = replay.PriorityConfig()
     targets: loops.TargetConfig = loops.TargetConfig()
     exploration: loops.EpsilonConfig = loops.EpsilonConfig()
-    gamma: UnitInterval = 0.99
-    """Discount factor of the rewards, for each environment step (0.99 in Mnih et al. 2015)."""
-    n_step: Count = 1
-    """Rewards in a return, fewer where an episode ends (1 in Mnih et al. 2015, 3 in Hessel et al. 2018)."""
-    double: bool = True
-    """Let the learned network choose the action whose value the target network gives (van Hasselt et al. 2016)."""
-    dueling: bool = False
-    """Make Q the sum of a value and of advantages (Wang et al. 2016)."""
     error_limit: PositiveOrInf = 1.0
     """Limit to which errors are clipped in the gradient (1 in Mnih et al. 2015, which is Huber's loss); inf for the
     squared error."""
@@ -58,8 +51,9 @@ class Config:
         if self.network.core != "feed_forward":
             reject("core", self.network.core, "feed_forward: transitions are replayed alone; r2d2 has a memory")
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.replayed.updates_per_iteration)
-        env = envs.make(self.env, self.gamma)
-        network = networks.make_q(self.network, env, dueling=self.dueling)
+        settings = self.objective
+        env = envs.make(self.env, settings.gamma)
+        network = networks.make_q(self.network, env, dueling=settings.dueling)
         plan = loops.make_plan(layout, self.replayed)
 
         def gradients(
@@ -67,7 +61,7 @@ class Config:
         ) -> tuple[Params, jax.Array, Scalars]:
             del key, updates
             gradient, error, scalars = objectives.dqn_gradient(
-                network, params["q"], target["q"], batch, weight, double=self.double, error_limit=self.error_limit
+                network, params["q"], target["q"], batch, weight, double=settings.double, error_limit=self.error_limit
             )
             return {"q": gradient}, error, scalars
 
@@ -78,7 +72,7 @@ class Config:
             acting=lambda params: params["q"],
             parts={"q": loops.make_part(self.optimizer, plan.num_updates)},
             with_target=("q",),
-            batch=partial(replay.transitions, n=self.n_step, gamma=self.gamma),
+            batch=partial(replay.transitions, n=settings.n_step, gamma=settings.gamma),
             gradients=gradients,
         )
         return loops.off_policy(

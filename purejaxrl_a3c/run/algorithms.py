@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, ppo, reinforce, rnd, sac, td3
+from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, nstep_q, ppo, pqn, reinforce, rnd, sac, td3
 
 ALGORITHMS: dict[str, Any] = {
     "a3c": a3c.Config(),
@@ -11,6 +11,8 @@ ALGORITHMS: dict[str, Any] = {
     "reinforce": reinforce.Config(),
     "ppo": ppo.Config(),
     "impala": impala.Config(),
+    "nstep-q": nstep_q.Config(),
+    "pqn": pqn.Config(),
     "dqn": dqn.Config(),
     "sac": sac.Config(),
     "td3": td3.Config(),

@@ -17,6 +17,7 @@ from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import WorkerEpsilonConfig, epsilon_greedy_workers, rollout
 from purejaxrl_a3c.loops.on_policy import Parts, algorithm
 from purejaxrl_a3c.loops.origin import origin
+from purejaxrl_a3c.networks.distributions import EpsilonGreedy
 from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.types import Env, TimeStep
 from purejaxrl_a3c.updates import Asynchrony, RMSProp, Service
@@ -180,6 +181,18 @@ def test_the_gradient_is_that_of_half_the_squared_error_of_the_actions_taken(cas
     np.testing.assert_allclose(terms["value_mean"], case.q(case.params)[0].max(-1).mean(), rtol=1e-4)
 
 
+def test_actions_are_drawn_with_the_probabilities_that_are_stated():
+    policy = EpsilonGreedy(jnp.array([0.3, -1.0, 2.0, 0.1]), jnp.float32(0.4))
+    count = 200_000
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), policy)
+    actions = many.sample(jax.random.uniform(KEY, (count,)))
+    expected = np.array([0.1, 0.1, 0.7, 0.1])
+    frequency = np.bincount(actions, minlength=4) / count
+    assert (np.abs(frequency - expected) < 5 * np.sqrt(expected * (1 - expected) / count)).all()
+    log_prob = [float(policy.log_prob(jnp.int32(action))) for action in range(4)]
+    np.testing.assert_allclose(log_prob, np.log(expected), rtol=1e-5)
+
+
 def test_every_worker_has_an_epsilon_of_its_own():
     config = WorkerEpsilonConfig(epsilon_final=(0.1, 0.01, 0.5), epsilon_frames=100)
     level = epsilon_greedy_workers(config, envs_per_worker=2).level
@@ -291,9 +304,6 @@ def test_pqn_in_one_pass_with_a_lambda_of_1_is_n_step_q_in_lockstep_without_a_ta
     one, other = jax.jit(make_train(parallel))(KEY), jax.jit(make_train(lockstep))(KEY)
     assert_close(one.state.learner.params, other.state.learner.params)
     assert_close(one.metrics, other.metrics)
-    for changes in ({"n_step": 4}, {"target_update_every": 2}):
-        different = jax.jit(make_train(replace(lockstep, **changes)))(KEY).metrics.losses["value_loss"]
-        assert np.abs(different / one.metrics.losses["value_loss"] - 1).max() > 1e-2
 
 
 @pytest.mark.parametrize("target", ["q", "sarsa"])

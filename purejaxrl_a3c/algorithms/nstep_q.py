@@ -17,7 +17,11 @@ from purejaxrl_a3c.updates import optimizers
 
 @configuration
 class Config:
-    """Settings of asynchronous Q-learning. Rewards in a return are ``n_step``, and one gives the one-step methods."""
+    """Settings of asynchronous Q-learning.
+
+    ``n_step`` rewards are in a return, and one gives the one-step methods. ``target_update_every`` counts updates of
+    the shared parameters, each of which is one worker's push; the target network follows at the end of an iteration.
+    """
 
     env: envs.Config = envs.Config()
     network: networks.BodyConfig = networks.BodyConfig()
@@ -26,7 +30,7 @@ class Config:
     rollouts: loops.Workers = loops.Workers()
     asynchrony: updates.Asynchrony = updates.Asynchrony()
     exploration: loops.WorkerEpsilonConfig = loops.WorkerEpsilonConfig()
-    # In updates of the shared parameters. The paper's 40,000 frames are 8,000 updates of 5 frames.
+    # The paper's 40,000 frames are 8,000 updates of 5 frames; tasks as short as CartPole need a faster target network.
     targets: loops.TargetConfig = loops.TargetConfig(target_update_every=256, target_update_rate=1.0)
     target: Literal["q", "sarsa"] = "q"
     """What a return bootstraps from, by the target network: q is the largest Q-value, and sarsa that of the action that

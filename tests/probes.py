@@ -91,6 +91,45 @@ class Gamble(Probe):
         return 1.0, action == 0
 
 
+class Continuous(Probe):
+    """As `Probe`, with one number in [-1, 1] as action."""
+
+    def action_space(self, params):
+        return spaces.Box(-1, 1, (1,))
+
+
+class Reach(Continuous):
+    """Pays minus the squared distance of the action from what the observation shows, 0.6 or -0.6; ten steps."""
+
+    time_limit = 10
+
+    def reward_and_end(self, state, action):
+        return -jnp.square(action[0] - 1.2 * (state.bit - 0.5)), False
+
+
+class ForeverContinuous(Continuous, Forever):
+    """As `Forever`, whatever the action."""
+
+
+class Lottery(Continuous):
+    """Two steps of which each pays 2 with a chance of 1/4, and otherwise nothing; the action does not matter.
+
+    The reward is that of the bit which the state drew last time: it is 1 with a chance of 1/4.
+    """
+
+    def reset_env(self, key, params):
+        state = State(bit=jax.random.bernoulli(key, 0.25).astype(jnp.int32), time=jnp.int32(0))
+        return self.observation(state), state
+
+    def step_env(self, key, state, action, params):
+        reward, end = 2.0 * state.bit, state.time == 1
+        state = State(bit=jax.random.bernoulli(key, 0.25).astype(jnp.int32), time=state.time + 1)
+        return self.observation(state), state, jnp.float32(reward), jnp.asarray(end, bool), {}
+
+    def observation(self, state):
+        return jnp.array([1.0, 0.0, state.time], jnp.float32)  # does not show the bit, so the reward is a chance
+
+
 @struct.dataclass
 class DiaryState(environment.EnvState):
     noise: jax.Array
@@ -207,6 +246,19 @@ def pictures(length):
     return Env(reset, step, observation_shape=(2, 2, 3), action_space=Discrete(2))
 
 
-for _probe in (Forever, Ending, EndingOnTime, Copy, Gamble, Diary, Bounds, Scalar):
+_PROBES = (
+    Forever,
+    Ending,
+    EndingOnTime,
+    Copy,
+    Gamble,
+    Reach,
+    ForeverContinuous,
+    Lottery,
+    Diary,
+    Bounds,
+    Scalar,
+)
+for _probe in _PROBES:
     if f"{_probe.__name__}-probe" not in gymnax.registered_envs:
         gymnax.register(f"{_probe.__name__}-probe", _probe)

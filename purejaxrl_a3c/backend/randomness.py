@@ -125,7 +125,8 @@ def normal_at(key: Key, index: jax.Array) -> jax.Array:
         float32 ``[...]``.
     """
     lowest = np.nextafter(np.float32(-1), np.float32(0))
-    uniform = jnp.maximum(lowest, uniform_at(key, index) * (1 - lowest) + lowest)
+    width = np.float32(1) - lowest  # before NumPy 2, the int 1 would make it a float64
+    uniform = jnp.maximum(lowest, uniform_at(key, index) * width + lowest)
     return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
 
 

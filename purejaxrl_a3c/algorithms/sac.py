@@ -76,7 +76,7 @@ class Config:
             del updates
             return objectives.soft_gradients(key, network, critics, kind, params, target, batch, weight)
 
-        part = loops.Part(optimizers.make(self.optimizer, plan.num_updates))
+        part = loops.make_part(self.optimizer, plan.num_updates)
         agent = loops.Agent(
             network=network,
             exploration=loops.no_exploration(self.exploration.noise_repeat),

@@ -82,8 +82,8 @@ def build(config: Config, kind: ValueKind, axis_name: AxisName) -> Algorithm:
         init=init,
         acting=lambda params: params["policy"],
         parts={
-            "policy": loops.Part(optimizers.make(config.optimizer, -(-plan.num_updates // every)), every),
-            "critics": loops.Part(optimizers.make(config.optimizer, plan.num_updates)),
+            "policy": loops.make_part(config.optimizer, plan.num_updates, every),
+            "critics": loops.make_part(config.optimizer, plan.num_updates),
         },
         with_target=("policy", "critics"),
         batch=partial(replay.transitions, n=config.n_step, gamma=config.gamma),

@@ -162,7 +162,7 @@ def outputs_of(config, result, obs, action):
     """The critics' outputs [count, M, O]."""
     agent = config.agent if isinstance(config, d4pg.Config) else config
     size = config.categorical.num_atoms if isinstance(config, d4pg.Config) else 1
-    count = agent.deterministic.num_critics
+    count = agent.deterministic.critics.num_critics
     q = networks.make_critics(agent.network, config.build().env, count=count, outputs=size)
     params = result.state.learner.params["critics"]
     return np.asarray(q.apply(params, jnp.array(obs, jnp.float32), jnp.array(action, jnp.float32)))

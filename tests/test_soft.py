@@ -165,7 +165,7 @@ def trained(env_id, frames=12_000, **settings):
 def q_values(config, result, obs, *action):
     env = config.build().env
     outputs = env.action_space.n if isinstance(env.action_space, Discrete) else 1
-    q = networks.make_critics(config.network, env, count=config.num_critics, outputs=outputs)
+    q = networks.make_critics(config.network, env, count=config.ensemble.num_critics, outputs=outputs)
     return np.asarray(q.apply(result.state.learner.params["critics"], jnp.asarray(obs), *map(jnp.asarray, action)))
 
 

@@ -3,10 +3,10 @@
 The paper is arXiv 1804.08617. Everything but the critics' outputs is as in TD3.
 """
 
-from purejaxrl_a3c import loops, objectives
+from purejaxrl_a3c import loops, networks, objectives
 from purejaxrl_a3c.algorithms import td3
 from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
-from purejaxrl_a3c.config import check, configuration
+from purejaxrl_a3c.config import check, configuration, replace
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 
 
@@ -15,11 +15,13 @@ class Config:
     """Settings of D4PG: those of the family of TD3, and the distribution of returns."""
 
     agent: td3.Config = td3.Config(
-        targets=loops.TargetConfig(),
+        experience=replace(td3.Config().experience, target_update_every=1),
         exploration=loops.NoiseConfig(exploration_noise=0.3),
         # One critic, without smoothing and with a policy that is updated as often.
-        deterministic=objectives.DeterministicConfig(num_critics=1, smoothing_noise=0.0, policy_update_every=1),
-        n_step=5,
+        deterministic=objectives.DeterministicConfig(
+            critics=networks.CriticsConfig(num_critics=1), smoothing_noise=0.0, policy_update_every=1
+        ),
+        returns=objectives.NStepConfig(n_step=5),
     )
     categorical: objectives.CategoricalConfig = objectives.CategoricalConfig()
 
@@ -35,4 +37,8 @@ class Config:
         """
         check(self)
         check_feed_forward("d4pg", self.agent.network, make_bonus)
-        return td3.build(self.agent, objectives.categorical_values(self.categorical), axis_name)
+        return loops.off_policy(self.parts(axis_name), self.agent.env)
+
+    def parts(self, axis_name: AxisName = None) -> loops.Parts:
+        """The parts that the algorithm is made of; arguments and errors are those of `build`."""
+        return td3.make_parts(self.agent, objectives.categorical_values(self.categorical), axis_name)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
-from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
 from purejaxrl_a3c.config import PositiveOrInf, check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
@@ -26,10 +26,7 @@ class Config:
     optimizer: optimizers.Optimizer = optimizers.Adam(
         learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=10.0
     )
-    rollouts: loops.Batch = loops.Batch(num_envs=8, rollout_length=1, total_frames=50_000)
-    replayed: replay.Config = replay.Config()
-    priorities: replay.PriorityConfig = replay.PriorityConfig()
-    targets: loops.TargetConfig = loops.TargetConfig()
+    experience: loops.Experience = loops.Experience()
     exploration: loops.EpsilonConfig = loops.EpsilonConfig()
     error_limit: PositiveOrInf = 1.0
     """Limit to which errors are clipped in the gradient (1 in Mnih et al. 2015, which is Huber's loss); inf for the
@@ -46,15 +43,15 @@ class Config:
             InputError: naming the setting, its value and what is accepted.
         """
         check(self)
-        if make_bonus is not None:
-            reject("agent", "dqn", "an agent that learns from its own rollouts, for a bonus")
-        if self.network.core != "feed_forward":
-            reject("core", self.network.core, "feed_forward: transitions are replayed alone; r2d2 has a memory")
-        layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.replayed.updates_per_iteration)
+        check_feed_forward("dqn", self.network, make_bonus)
+        return loops.off_policy(self.parts(axis_name), self.env)
+
+    def parts(self, axis_name: AxisName = None) -> loops.Parts:
+        """The parts that the algorithm is made of; arguments and errors are those of `build`."""
         settings = self.objective
         env = envs.make(self.env, settings.gamma)
         network = networks.make_q(self.network, env, dueling=settings.dueling)
-        plan = loops.make_plan(layout, self.replayed)
+        plan = loops.make_plan(self.experience, axis_name)
 
         def gradients(
             key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
@@ -67,7 +64,7 @@ class Config:
 
         agent = loops.Agent(
             network=network,
-            exploration=loops.epsilon_greedy(self.exploration, self.replayed.learning_starts),
+            exploration=loops.epsilon_greedy(self.exploration, self.experience.replayed.learning_starts),
             init=lambda key: {"q": network.init(key)},
             acting=lambda params: params["q"],
             parts={"q": loops.make_part(self.optimizer, plan.num_updates)},
@@ -75,6 +72,4 @@ class Config:
             batch=partial(replay.transitions, n=settings.n_step, gamma=settings.gamma),
             gradients=gradients,
         )
-        return loops.off_policy(
-            self.env, self.network, env, agent, layout, plan, self.replayed, self.priorities, self.targets
-        )
+        return loops.make_parts(self.env, self.network, env, agent, plan, self.experience)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
 from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
-from purejaxrl_a3c.config import Count, Positive, UnitInterval, check, configuration
+from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
 
@@ -26,21 +26,16 @@ class Config:
     optimizer: optimizers.Optimizer = optimizers.Adam(
         learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=float("inf"), adam_epsilon=1e-8
     )
-    rollouts: loops.Batch = loops.Batch(num_envs=4, rollout_length=1, total_frames=50_000)
-    replayed: replay.Config = replay.Config(batch_size=256)
-    priorities: replay.PriorityConfig = replay.PriorityConfig()
-    targets: loops.TargetConfig = loops.TargetConfig()
+    experience: loops.Experience = loops.Experience(
+        rollouts=loops.Batch(num_envs=4, rollout_length=1, total_frames=50_000),
+        replayed=replay.Config(batch_size=256),
+    )
     exploration: loops.RepeatConfig = loops.RepeatConfig()
     soft: objectives.SoftConfig = objectives.SoftConfig()
-    num_critics: Count = 2
-    """Number of critics, the smallest of whose values counts (2 in Haarnoja et al. 2018)."""
-    initial_scale: Positive = 1.0
-    """Standard deviation of continuous actions before the tanh, at the start of training. With 1, actions are nearly
-    uniform between their bounds, so the policy itself acts before learning starts."""
-    gamma: UnitInterval = 0.99
-    """Discount factor of the rewards, for each environment step (0.99 in Haarnoja et al. 2018)."""
-    n_step: Count = 1
-    """Rewards in a return, fewer where an episode ends (1 in Haarnoja et al. 2018)."""
+    # With a scale of 1, actions are nearly uniform between their bounds: the policy itself acts before learning starts.
+    scale: networks.ScaleConfig = networks.ScaleConfig()
+    ensemble: networks.CriticsConfig = networks.CriticsConfig()
+    returns: objectives.NStepConfig = objectives.NStepConfig()
 
     def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
@@ -54,12 +49,15 @@ class Config:
         """
         check(self)
         check_feed_forward("sac", self.network, make_bonus)
-        layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.replayed.updates_per_iteration)
-        env = envs.make(self.env, self.gamma)
-        network = networks.make_policy(self.network, env, initial_scale=self.initial_scale)
+        return loops.off_policy(self.parts(axis_name), self.env)
+
+    def parts(self, axis_name: AxisName = None) -> loops.Parts:
+        """The parts that the algorithm is made of; arguments and errors are those of `build`."""
+        env = envs.make(self.env, self.returns.gamma)
+        network = networks.make_policy(self.network, env, initial_scale=self.scale.initial_scale)
         kind = objectives.kind_of(env.action_space, self.soft)
-        critics = networks.make_critics(self.network, env, count=self.num_critics, outputs=kind.outputs)
-        plan = loops.make_plan(layout, self.replayed)
+        critics = networks.make_critics(self.network, env, count=self.ensemble.num_critics, outputs=kind.outputs)
+        plan = loops.make_plan(self.experience, axis_name)
 
         def init(key: Key) -> Params:
             key_policy, key_critics = jax.random.split(key)
@@ -84,9 +82,7 @@ class Config:
             acting=lambda params: params["policy"],
             parts={"policy": part, "critics": part, "temperature": part},
             with_target=("critics",),
-            batch=partial(replay.transitions, n=self.n_step, gamma=self.gamma),
+            batch=partial(replay.transitions, n=self.returns.n_step, gamma=self.returns.gamma),
             gradients=gradients,
         )
-        return loops.off_policy(
-            self.env, self.network, env, agent, layout, plan, self.replayed, self.priorities, self.targets
-        )
+        return loops.make_parts(self.env, self.network, env, agent, plan, self.experience)

@@ -11,7 +11,7 @@ import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
 from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
-from purejaxrl_a3c.config import Count, UnitInterval, check, configuration
+from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.objectives import ValueKind
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
@@ -26,16 +26,14 @@ class Config:
     optimizer: optimizers.Optimizer = optimizers.Adam(
         learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=float("inf"), adam_epsilon=1e-8
     )
-    rollouts: loops.Batch = loops.Batch(num_envs=4, rollout_length=1, total_frames=50_000)
-    replayed: replay.Config = replay.Config(batch_size=256)
-    priorities: replay.PriorityConfig = replay.PriorityConfig()
-    targets: loops.TargetConfig = loops.TargetConfig(target_update_every=2)
+    experience: loops.Experience = loops.Experience(
+        rollouts=loops.Batch(num_envs=4, rollout_length=1, total_frames=50_000),
+        replayed=replay.Config(batch_size=256),
+        targets=loops.TargetConfig(target_update_every=2),
+    )
     exploration: loops.NoiseConfig = loops.NoiseConfig()
     deterministic: objectives.DeterministicConfig = objectives.DeterministicConfig()
-    gamma: UnitInterval = 0.99
-    """Discount factor of the rewards, for each environment step (0.99 in Fujimoto et al. 2018)."""
-    n_step: Count = 1
-    """Rewards in a return, fewer where an episode ends (1 in Fujimoto et al. 2018)."""
+    returns: objectives.NStepConfig = objectives.NStepConfig()
 
     def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
@@ -49,20 +47,24 @@ class Config:
         """
         check(self)
         check_feed_forward("td3", self.network, make_bonus)
-        return build(self, objectives.scalar_values(), axis_name)
+        return loops.off_policy(self.parts(axis_name), self.env)
+
+    def parts(self, axis_name: AxisName = None) -> loops.Parts:
+        """The parts that the algorithm is made of; arguments and errors are those of `build`."""
+        return make_parts(self, objectives.scalar_values(), axis_name)
 
 
-def build(config: Config, kind: ValueKind, axis_name: AxisName) -> Algorithm:
-    """The `Algorithm` of TD3's settings with critics that put out what ``kind`` says.
+def make_parts(config: Config, kind: ValueKind, axis_name: AxisName) -> loops.Parts:
+    """The parts of TD3's settings with critics that put out what ``kind`` says.
 
     Raises:
         InputError: naming the setting, its value and what is accepted.
     """
-    layout = loops.make_layout(config.rollouts, axis_name, updates_per_iteration=config.replayed.updates_per_iteration)
-    env = envs.make(config.env, config.gamma)
+    env = envs.make(config.env, config.returns.gamma)
     network = networks.make_deterministic_policy(config.network, env)
-    critics = networks.make_critics(config.network, env, count=config.deterministic.num_critics, outputs=kind.outputs)
-    plan = loops.make_plan(layout, config.replayed)
+    count = config.deterministic.critics.num_critics
+    critics = networks.make_critics(config.network, env, count=count, outputs=kind.outputs)
+    plan = loops.make_plan(config.experience, axis_name)
 
     def init(key: Key) -> Params:
         key_policy, key_critics = jax.random.split(key)
@@ -78,7 +80,7 @@ def build(config: Config, kind: ValueKind, axis_name: AxisName) -> Algorithm:
     every = config.deterministic.policy_update_every
     agent = loops.Agent(
         network=network,
-        exploration=loops.gaussian_noise(config.exploration, config.replayed.learning_starts),
+        exploration=loops.gaussian_noise(config.exploration, config.experience.replayed.learning_starts),
         init=init,
         acting=lambda params: params["policy"],
         parts={
@@ -86,9 +88,7 @@ def build(config: Config, kind: ValueKind, axis_name: AxisName) -> Algorithm:
             "critics": loops.make_part(config.optimizer, plan.num_updates),
         },
         with_target=("policy", "critics"),
-        batch=partial(replay.transitions, n=config.n_step, gamma=config.gamma),
+        batch=partial(replay.transitions, n=config.returns.n_step, gamma=config.returns.gamma),
         gradients=gradients,
     )
-    return loops.off_policy(
-        config.env, config.network, env, agent, layout, plan, config.replayed, config.priorities, config.targets
-    )
+    return loops.make_parts(config.env, config.network, env, agent, plan, config.experience)

@@ -2,6 +2,7 @@
 
 from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part
 from purejaxrl_a3c.loops.config import Batch, Workers
+from purejaxrl_a3c.loops.experience import Experience, make_plan
 from purejaxrl_a3c.loops.exploration import (
     EpsilonConfig,
     Exploration,
@@ -14,7 +15,7 @@ from purejaxrl_a3c.loops.exploration import (
     no_exploration,
 )
 from purejaxrl_a3c.loops.layout import EnvLayout, make_layout
-from purejaxrl_a3c.loops.off_policy import make_plan, off_policy
+from purejaxrl_a3c.loops.off_policy import Parts, make_parts, off_policy
 from purejaxrl_a3c.loops.on_policy import on_policy
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "Batch",
     "EnvLayout",
     "EpsilonConfig",
+    "Experience",
     "Exploration",
     "NoiseConfig",
     "Part",
+    "Parts",
     "RepeatConfig",
     "TargetConfig",
     "WorkerEpsilonConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "gaussian_noise",
     "make_layout",
     "make_part",
+    "make_parts",
     "make_plan",
     "no_exploration",
     "off_policy",

@@ -12,8 +12,8 @@ from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.loops import agent as agents
 from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.loops.agent import Agent, Learner, TargetConfig
-from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.agent import Agent, Learner
+from purejaxrl_a3c.loops.experience import Experience, Plan
 from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
 from purejaxrl_a3c.loops.origin import Origin, origin
 from purejaxrl_a3c.types import (
@@ -42,84 +42,63 @@ class State(NamedTuple):
     origin: Origin  # the settings that it belongs to; no array
 
 
-class Plan(NamedTuple):
-    """When a run learns."""
-
-    first_iteration: int  # iterations before it only fill the replay buffer
-    num_updates: int  # of the whole run, over which a learning rate is annealed
-
-
 class Parts(NamedTuple):
     """The parts of an algorithm that learns from replayed experience."""
 
     env: Env
     agent: Agent
-    layout: EnvLayout
     plan: Plan
     buffer: replay.Buffer
-    replayed: replay.Config
-    priorities: replay.PriorityConfig
-    targets: TargetConfig
+    experience: Experience
     origin: Origin
 
 
-def make_plan(layout: EnvLayout, config: replay.Config) -> Plan:
-    """When a run learns.
-
-    Raises:
-        InputError: if it never would.
-    """
-    # The first iteration that ends with as many frames, and never before there is anything to learn from.
-    first = max(-(-config.learning_starts // layout.frames) - 1, 0)
-    learning = layout.iterations - first
-    if learning < 1:
-        total = layout.iterations * layout.frames
-        reject("learning_starts", config.learning_starts, f"at most {total}, the frames of the run")
-    return Plan(first, learning * config.updates_per_iteration)
-
-
-def off_policy(
+def make_parts(
     observed: envs.Config,
     network: networks.Config | networks.BodyConfig,
     env: Env,
     agent: Agent,
-    layout: EnvLayout,
     plan: Plan,
-    replayed: replay.Config,
-    priorities: replay.PriorityConfig,
-    targets: TargetConfig,
-) -> Algorithm:
-    """The algorithm that alternates rollouts of ``T`` steps in ``B`` environments with updates on replayed batches.
+    experience: Experience,
+) -> Parts:
+    """The parts of an algorithm.
 
     Args:
         observed: the environment's settings.
         network: the network's settings.
         env: the environment of these settings.
         agent: what acts and learns.
-        layout: the environments of the run; with an ``axis_name``, this and the functions of the result must be called
-            where that name is bound. Devices share out the environments, the replay buffer and the batches.
-        plan: from `make_plan`.
-        replayed: settings of the replay buffer.
-        priorities: settings of prioritised replay.
-        targets: settings of the target networks.
-
-    Returns:
-        An `Algorithm`, whose state is a `State`.
+        plan: from `make_plan`; with an ``axis_name``, this and the functions of the algorithm must be called where that
+            name is bound. Devices share out the environments, the replay buffer and the batches.
+        experience: the settings that the plan was made of.
 
     Raises:
         InputError: naming the setting, its value and what is accepted.
     """
+    priorities = experience.priorities
     buffer = replay.make(
         example_rows(env, agent),
-        buffer_size(agent, layout, replayed, plan),
+        buffer_size(agent, plan, experience.replayed),
         priority_exponent=priorities.priority_exponent if priorities.prioritized else None,
-        axis_name=layout.axis_name,
+        axis_name=plan.layout.axis_name,
     )
-    parts = Parts(env, agent, layout, plan, buffer, replayed, priorities, targets, origin(observed, network))
+    return Parts(env, agent, plan, buffer, experience, origin(observed, network))
+
+
+def off_policy(parts: Parts, observed: envs.Config) -> Algorithm:
+    """The algorithm that alternates rollouts of ``T`` steps in ``B`` environments with updates on replayed batches.
+
+    Args:
+        parts: from `make_parts`.
+        observed: the environment's settings.
+
+    Returns:
+        An `Algorithm`, whose state is a `State`.
+    """
+    env, agent, layout = parts.env, parts.agent, parts.plan.layout
 
     def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
-        params = agent.acting(state.learner.params)
-        level = jax.tree.map(jnp.mean, agent.exploration.level(frames(parts, state.iteration), jnp.arange(layout.envs)))
+        params, level = agent.acting(state.learner.params), mean_level(parts, state.iteration)
 
         def act(carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
             carry, outputs = agent.network.step(params, carry, obs, first)
@@ -160,7 +139,13 @@ def one_copy(state: State) -> EnvState:
 
 def frames(parts: Parts, iteration: jax.Array) -> jax.Array:
     """Frames of the run before this iteration, float32 ``[]``."""
-    return iteration.astype(jnp.float32) * parts.layout.frames
+    return iteration.astype(jnp.float32) * parts.plan.layout.frames
+
+
+def mean_level(parts: Parts, iteration: jax.Array) -> Any:
+    """The mean of the exploration of all environments, on all devices: leaves ``[]``."""
+    everywhere = jnp.arange(parts.plan.layout.envs, dtype=jnp.int32)
+    return jax.tree.map(jnp.mean, parts.agent.exploration.level(frames(parts, iteration), everywhere))
 
 
 def example_rows(env: Env, agent: Agent) -> replay.Rows:
@@ -177,13 +162,13 @@ def example_rows(env: Env, agent: Agent) -> replay.Rows:
     return jax.eval_shape(one_row, jax.random.key(0))
 
 
-def buffer_size(agent: Agent, layout: EnvLayout, config: replay.Config, plan: Plan) -> replay.Size:
+def buffer_size(agent: Agent, plan: Plan, config: replay.Config) -> replay.Size:
     """The sizes of the replay buffer on this device.
 
     Raises:
         InputError: if not even one item of the agent fits, or learning starts before there is one.
     """
-    length = layout.rollout_length
+    layout, length = plan.layout, plan.layout.rollout_length
     rows = config.replay_size // layout.envs // length * length
     ahead = 0 if agent.sequence_length is None else -(-agent.sequence_length // length) - 1
     least = (ahead + 1) * layout.frames
@@ -209,7 +194,7 @@ def rows_of(trajectories: Trajectory, agent: Agent) -> replay.Rows:
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
     key_agent, key_env = jax.random.split(key)
-    layout, agent = parts.layout, parts.agent
+    layout, agent = parts.plan.layout, parts.agent
     keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
     actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(parts.env, agent.network, key)))(keys)
     params = agent.init(key_agent)
@@ -224,7 +209,7 @@ def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
 def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
     """One iteration: a rollout of all environments, and updates on replayed batches."""
     key_act, key_learn = jax.random.split(key)
-    axis_name = parts.layout.axis_name
+    axis_name = parts.plan.layout.axis_name
     actor_state, trajectories = collect(key_act, parts, state)
     ring = parts.buffer.add(state.replay, rows_of(trajectories, parts.agent))
     if axis_name is not None:
@@ -235,13 +220,14 @@ def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
     actor_state = batched._replace(env=parts.env.refresh(batched.env, axis_name))
     iteration = state.iteration + 1
     sums = episode_sums(jax.tree.map(lambda x: x[None], trajectories))
-    metrics = make_metrics(parts.layout, iteration, reported, sums)
+    reported |= parts.agent.exploration.report(mean_level(parts, state.iteration))
+    metrics = make_metrics(parts.plan.layout, iteration, reported, sums)
     return State(learner, actor_state, iteration, ring, parts.origin), metrics
 
 
 def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, Trajectory]:
     """Rollouts of all environments: ``(actor_state [B], trajectories [B, T])``."""
-    layout, agent = parts.layout, parts.agent
+    layout, agent = parts.plan.layout, parts.agent
     numbers = layout.numbers(layout.own_workers())[0]
     noise, keys = rollout.draw(agent.network, key, randomness.components(numbers, layout.rollout_length))
     kept = jnp.arange(layout.rollout_length) // agent.exploration.repeat * agent.exploration.repeat
@@ -264,11 +250,12 @@ def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Lear
     Returns:
         ``(learner, ring, scalars)``: the means over the updates, 0 if there are none.
     """
-    agent, buffer, count = parts.agent, parts.buffer, parts.replayed.updates_per_iteration
-    axis_name = parts.layout.axis_name
-    size = collectives.part("batch_size", parts.replayed.batch_size, axis_name)
-    progress = frames(parts, state.iteration) / (parts.layout.iterations * parts.layout.frames)
-    start = parts.priorities.importance_exponent
+    agent, buffer, settings, layout = parts.agent, parts.buffer, parts.experience, parts.plan.layout
+    count = settings.replayed.updates_per_iteration
+    axis_name = parts.plan.layout.axis_name
+    size = collectives.part("batch_size", settings.replayed.batch_size, axis_name)
+    progress = frames(parts, state.iteration) / (layout.iterations * layout.frames)
+    start = settings.priorities.importance_exponent
     beta = start + (1 - start) * progress
     key_bits, key_agent = jax.random.split(key)
     bits, keys = jax.random.bits(key_bits, (count, 2, size)), jax.random.split(key_agent, count)
@@ -280,7 +267,7 @@ def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Lear
         drawn = buffer.sample(now, bits[i], beta)
         batch = agent.batch(buffer.view(now, drawn.places))
         vectors, error, scalars = agents.update(
-            agent, parts.targets, undo, keys[i], vectors, batch, drawn.weight, axis_name
+            agent, settings.targets, undo, keys[i], vectors, batch, drawn.weight, axis_name
         )
         after = buffer.reprioritise(now, drawn.places, error)
         return vectors, (after.tree, after.top), scalars

@@ -41,6 +41,15 @@ class BodyConfig:
 
 
 @configuration
+class ScaleConfig:
+    """Settings of the distribution of continuous actions."""
+
+    initial_scale: Positive = 1.0
+    """Standard deviation of continuous actions at the start of training, where the bounds of an action are -1 and 1.
+    For a squashed policy it is that before the tanh."""
+
+
+@configuration
 class Config:
     """Settings of an actor-critic's network: its bodies and its heads."""
 
@@ -52,5 +61,4 @@ class Config:
     Gaussian."""
     state_dependent_scale: bool = False
     """Make the standard deviation of continuous actions an output of the network instead of a parameter."""
-    initial_scale: Positive = 1.0
-    """Standard deviation of continuous actions at the start of training, where the bounds of an action are -1 and 1."""
+    scale: ScaleConfig = ScaleConfig()

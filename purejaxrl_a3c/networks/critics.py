@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.config import check
+from purejaxrl_a3c.config import Count, check, configuration
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.networks.bodies import as_float, narrow
 from purejaxrl_a3c.networks.config import BodyConfig
@@ -16,6 +16,15 @@ from purejaxrl_a3c.networks.initializers import orthogonal
 from purejaxrl_a3c.networks.make import make_torso
 from purejaxrl_a3c.networks.torsos import MLP
 from purejaxrl_a3c.types import Env, Key, Observation, Params
+
+
+@configuration
+class CriticsConfig:
+    """Settings of an ensemble of critics."""
+
+    num_critics: Count = 2
+    """Number of critics, the smallest of whose values counts (2 in Fujimoto et al. 2018 and Haarnoja et al. 2018, 1 in
+    DDPG)."""
 
 
 class Critics(NamedTuple):

@@ -86,7 +86,9 @@ def make_heads(config: Config, action_space: ActionSpace, num_values: int) -> He
         InputError: if the policy cannot be squashed, or the action space is of an unknown class.
     """
     _check_actions(config, action_space)
-    policy_head = PolicyHead(action_space, config.squash_actions, config.state_dependent_scale, config.initial_scale)
+    policy_head = PolicyHead(
+        action_space, config.squash_actions, config.state_dependent_scale, config.scale.initial_scale
+    )
     value_head = nn.Dense(num_values, kernel_init=orthogonal(1.0))
 
     def init(key_policy: Key, key_value: Key, features: jax.Array) -> Params:

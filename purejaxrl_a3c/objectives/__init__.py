@@ -4,7 +4,7 @@ A loss takes a `TargetEstimator`, which says which rewards count and what return
 environment's rewards and the network's own values, or that of a bonus or a target network.
 """
 
-from purejaxrl_a3c.objectives.config import Config, LambdaConfig, QConfig
+from purejaxrl_a3c.objectives.config import Config, LambdaConfig, NStepConfig, QConfig
 from purejaxrl_a3c.objectives.deterministic import (
     CategoricalConfig,
     DeterministicConfig,
@@ -30,6 +30,7 @@ __all__ = [
     "Config",
     "DeterministicConfig",
     "LambdaConfig",
+    "NStepConfig",
     "OffPolicy",
     "QConfig",
     "SoftConfig",

@@ -18,6 +18,16 @@ class Config:
 
 
 @configuration
+class NStepConfig:
+    """Settings of returns that are made of replayed transitions."""
+
+    gamma: UnitInterval = 0.99
+    """Discount factor of the rewards, for each environment step (0.99 in Haarnoja et al. 2018)."""
+    n_step: Count = 1
+    """Rewards in a return, fewer where an episode ends (1 in Haarnoja et al. 2018, 5 in Barth-Maron et al. 2018)."""
+
+
+@configuration
 class QConfig:
     """Settings of Q-learning with a target network."""
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import Bounds, Count, NonNegative, PositiveOrInf, configuration, is_concrete
-from purejaxrl_a3c.networks import Critics
+from purejaxrl_a3c.networks import Critics, CriticsConfig
 from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.objectives.soft import policy_at
 from purejaxrl_a3c.replay import Transitions
@@ -23,8 +23,7 @@ from purejaxrl_a3c.types import Key, Network, Params, Scalars
 class DeterministicConfig:
     """Settings of the critics and of how the policy follows them."""
 
-    num_critics: Count = 2
-    """Number of critics, of which the most pessimistic one makes the targets (2 in Fujimoto et al. 2018, 1 in DDPG)."""
+    critics: CriticsConfig = CriticsConfig()
     smoothing_noise: NonNegative = 0.2
     """Standard deviation of the noise on the target policy's actions, whose bounds are -1 and 1 (0.2 in Fujimoto et al.
     2018)."""

@@ -30,9 +30,9 @@ class SoftConfig:
     """Entropy in nats that the policy keeps for each number of a continuous action (-1 in Haarnoja et al. 2018); log 2
     = 0.69 is that of the uniform distribution."""
     target_entropy_share: UnitInterval = 0.7
-    """Share of the largest possible entropy that the policy keeps for discrete actions. (0.98 in Christodoulou 2019,
-    with which the temperature only ever grows where there are two actions: even probabilities of 0.58 and 0.42 lie
-    below it.)"""
+    """Share of the largest possible entropy that the policy keeps for discrete actions. With 0.98 as in
+    Christodoulou 2019 the temperature only ever grows where there are two actions, because even probabilities of 0.58
+    and 0.42 lie below it."""
 
 
 class SoftValue(NamedTuple):

@@ -2,7 +2,22 @@
 
 import importlib.metadata
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, nstep_q, ppo, pqn, reinforce, rnd, sac, td3
+from purejaxrl_a3c.algorithms import (
+    a2c,
+    a3c,
+    averaging,
+    d4pg,
+    dqn,
+    impala,
+    nstep_q,
+    ppo,
+    pqn,
+    r2d2,
+    reinforce,
+    rnd,
+    sac,
+    td3,
+)
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
@@ -31,6 +46,7 @@ __all__ = [
     "nstep_q",
     "ppo",
     "pqn",
+    "r2d2",
     "reinforce",
     "replace",
     "rnd",

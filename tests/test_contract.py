@@ -12,7 +12,24 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, averaging, dqn, evaluate, impala, make_train, nstep_q, ppo, pqn, reinforce, rnd
+from purejaxrl_a3c import (
+    a2c,
+    a3c,
+    averaging,
+    d4pg,
+    dqn,
+    evaluate,
+    impala,
+    make_train,
+    nstep_q,
+    ppo,
+    pqn,
+    r2d2,
+    reinforce,
+    rnd,
+    sac,
+    td3,
+)
 from purejaxrl_a3c.config import bounds_of, field_types, flat, from_json, is_config, is_float, replace, to_json
 from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
@@ -154,6 +171,27 @@ CONFIGS: dict[str, Any] = {
         **EPSILON,
         **SMALL,
     ),
+    "r2d2": replace(
+        r2d2.Config(),
+        num_envs=8,
+        core="gru",
+        num_cells=4,
+        burn_in=2,
+        sequence_length=7,
+        time_limit=20,
+        learning_rate=1e-2,
+        target_update_every=2,
+        target_update_rate=0.3,
+        **(REPLAY | {"learning_starts": 130, "replay_size": 6 * 48}),
+        **EPSILON,
+        **SMALL,
+    ),
+    "sac": replace(sac.Config(), num_envs=8, noise_repeat=2, prioritized=True, time_limit=20, **REPLAY, **PENDULUM),
+    "sac_discrete": replace(sac.Config(), num_envs=8, target_update_rate=0.3, **REPLAY, **SMALL),
+    "td3": replace(td3.Config(), num_envs=8, time_limit=20, smoothing_clip=0.1, **REPLAY, **PENDULUM),
+    "d4pg": replace(
+        d4pg.Config(), num_envs=8, num_critics=2, smoothing_noise=0.1, num_atoms=11, time_limit=20, **REPLAY, **PENDULUM
+    ),
     "rnd": replace(
         rnd.Config(agent=ppo.Config()),
         num_envs=8,
@@ -170,7 +208,14 @@ CONFIGS: dict[str, Any] = {
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+# Their algorithms are in another line of the battery.
+VARIANTS = ("a3c_shared_torso", "nstep_q", "pqn_lstm", "dqn", "sac_discrete", "td3")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in VARIANTS)) for name in CONFIGS],
+)
 def name(request):
     return request.param
 
@@ -245,17 +290,20 @@ FLOATS = {
     "entropy_coefficient": 0.1,
     "epsilon_final": 0.9,
     "error_limit": 0.01,
+    "exploration_noise": 0.7,
     "extrinsic_coefficient": 0.1,
     "gae_lambda": 0.7,
     "gamma": 0.9,
     "importance_exponent": 0.1,
     "initial_scale": 0.3,
+    "initial_temperature": 0.1,
     "intrinsic_coefficient": 0.1,
     "intrinsic_gamma": 0.5,
     "kl_penalty": 30.0,
     "kl_penalty_target": 1e-5,
     "lag": 1.0,
     "learning_rate": 3e-3,
+    "max_error_share": 0.1,
     "max_gradient_norm": 0.1,
     "momentum": 0.5,
     "outer_learning_rate": 0.5,
@@ -266,10 +314,17 @@ FLOATS = {
     "rmsprop_decay": 0.9,
     "rmsprop_epsilon": 1e-2,
     "service_cv": 0.9,
+    "smoothing_clip": 0.01,
+    "smoothing_noise": 0.5,
     "sticky_actions": 0.9,
+    "target_entropy": 0.5,
+    "target_entropy_share": 0.1,
     "target_kl": 1e-4,
     "target_update_rate": 0.5,
     "value_coefficient": 1.0,
+    "value_max": 10.0,
+    "value_min": -100.0,
+    "value_rescaling": 1.0,
 }
 """Another value for every float."""
 
@@ -279,7 +334,9 @@ def unused_floats(config):
     settings = flat(config)
     unused = set()
     if settings["env_id"] != "Pendulum-v1":  # no Gaussian
-        unused |= {"initial_scale"}
+        unused |= {"initial_scale", "target_entropy"}
+    else:
+        unused |= {"target_entropy_share"}
     if settings.get("correction", "none") == "none":
         unused |= {"correction_strength"}
     if settings.get("reads") != "lagged":

@@ -19,4 +19,4 @@ def check_feed_forward(name: str, network: networks.BodyConfig, make_bonus: Make
     if make_bonus is not None:
         reject("agent", name, "an agent that learns from its own rollouts, for a bonus")
     if network.core != "feed_forward":
-        reject("core", network.core, "feed_forward: transitions are replayed alone")
+        reject("core", network.core, "feed_forward: transitions are replayed alone; r2d2 has a memory")

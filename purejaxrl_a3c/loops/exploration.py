@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, configuration
 from purejaxrl_a3c.networks.distributions import ClippedGaussian, EpsilonGreedy
-from purejaxrl_a3c.types import Scalars
+from purejaxrl_a3c.types import Noise, Scalars
 
 
 class Exploration(NamedTuple):
@@ -25,13 +25,32 @@ class Exploration(NamedTuple):
     """The mean of the environments' levels -> scalars to report."""
 
 
+def lasting_noise(exploration: Exploration, noise: Noise, axis: int) -> Noise:
+    """The noise of the actions of a rollout, where every ``repeat`` steps have that of the first of them.
+
+    Args:
+        exploration: the `Exploration`.
+        noise: from `rollout.draw`.
+        axis: the axis of steps in its leaves.
+    """
+    if exploration.repeat == 1:
+        return noise
+
+    def keep(x: jax.Array) -> jax.Array:
+        steps = jnp.arange(x.shape[axis], dtype=jnp.int32)
+        return jnp.take(x, steps - steps % exploration.repeat, axis=axis)
+
+    return jax.tree.map(keep, noise)
+
+
 @configuration
 class RepeatConfig:
     """Settings of noise that lasts."""
 
     noise_repeat: Count = 1
     """Steps of a rollout for which an environment keeps the noise of its actions. Noise that lasts explores further
-    where single actions have little effect; it is what gSDE is for (Raffin et al. 2022, arXiv 2005.05719)."""
+    where single actions have little effect (gSDE, Raffin et al. 2022, arXiv 2005.05719; for random discrete actions
+    Dabney et al. 2021, arXiv 2006.01782)."""
 
 
 def no_exploration(repeat: int = 1) -> Exploration:
@@ -48,6 +67,7 @@ class EpsilonConfig:
     epsilon_frames: CountOrZero = 10_000
     """Frames over which the probability of a random action falls linearly from 1 to epsilon_final (1M for Atari in Mnih
     et al. 2015)."""
+    lasting: RepeatConfig = RepeatConfig()
 
 
 @configuration
@@ -77,7 +97,7 @@ def epsilon_greedy(config: EpsilonConfig, random_frames: int = 0) -> Exploration
         epsilon = jnp.where(frames < random_frames, 1.0, epsilon)
         return jnp.broadcast_to(epsilon.astype(jnp.float32), numbers.shape)
 
-    return Exploration(level, _with_epsilon, report=_report_epsilon)
+    return Exploration(level, _with_epsilon, config.lasting.noise_repeat, _report_epsilon)
 
 
 @configuration

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
+from purejaxrl_a3c.loops.exploration import Exploration, lasting_noise, no_exploration
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import episode_sums
 from purejaxrl_a3c.loops.origin import Origin
@@ -95,6 +95,7 @@ def collect(
     """
     index = randomness.components(parts.layout.numbers(numbers), parts.layout.rollout_length)
     noise, keys = rollout.draw(parts.network, key, index)
+    noise = lasting_noise(parts.exploration, noise, axis=2)
 
     def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
         def behave(policy: Any) -> Any:

@@ -14,6 +14,7 @@ from purejaxrl_a3c.loops import agent as agents
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.agent import Agent, Learner
 from purejaxrl_a3c.loops.experience import Experience, Plan
+from purejaxrl_a3c.loops.exploration import lasting_noise
 from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
 from purejaxrl_a3c.loops.origin import Origin, origin
 from purejaxrl_a3c.types import (
@@ -230,8 +231,7 @@ def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, T
     layout, agent = parts.plan.layout, parts.agent
     numbers = layout.numbers(layout.own_workers())[0]
     noise, keys = rollout.draw(agent.network, key, randomness.components(numbers, layout.rollout_length))
-    kept = jnp.arange(layout.rollout_length) // agent.exploration.repeat * agent.exploration.repeat
-    noise = noise if agent.exploration.repeat == 1 else jax.tree.map(lambda x: x[:, kept], noise)
+    noise = lasting_noise(agent.exploration, noise, axis=1)
     params = agent.acting(state.learner.params)
     levels = agent.exploration.level(frames(parts, state.iteration), numbers)
 

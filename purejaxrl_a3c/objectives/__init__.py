@@ -17,6 +17,15 @@ from purejaxrl_a3c.objectives.off_policy_gradient import OffPolicy, off_policy_g
 from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
 from purejaxrl_a3c.objectives.proximal import ppo_clip, ppo_kl
 from purejaxrl_a3c.objectives.q_learning import Bootstrap, double, greedy, next_values, q_learning, sarsa
+from purejaxrl_a3c.objectives.recurrent import (
+    Rescaling,
+    burned_in,
+    q_of_sequences,
+    r2d2_gradient,
+    sequence_targets,
+    square_root_rescaling,
+    successor_q,
+)
 from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
 from purejaxrl_a3c.objectives.soft import SoftConfig, kind_of, soft_gradients
 from purejaxrl_a3c.objectives.target_network import no_target_network, target_network
@@ -33,9 +42,11 @@ __all__ = [
     "NStepConfig",
     "OffPolicy",
     "QConfig",
+    "Rescaling",
     "SoftConfig",
     "ValueKind",
     "bootstrap_values",
+    "burned_in",
     "categorical_values",
     "chosen",
     "clipped_error_loss",
@@ -54,11 +65,16 @@ __all__ = [
     "ppo_clip",
     "ppo_kl",
     "q_learning",
+    "q_of_sequences",
     "q_values",
+    "r2d2_gradient",
     "reinforce",
     "sarsa",
     "scalar_values",
+    "sequence_targets",
     "soft_gradients",
+    "square_root_rescaling",
+    "successor_q",
     "successor_values",
     "target_network",
 ]

@@ -94,13 +94,13 @@ def categorical_values(config: CategoricalConfig) -> ValueKind:
     low, high = config.value_min, config.value_max
     if is_concrete(low) and is_concrete(high) and not float(low) < float(high):
         reject("value_min", float(low), f"below value_max, which is {float(high):g}")
-    atoms = low + (high - low) * jnp.linspace(0.0, 1.0, config.num_atoms)
+    atoms = low + (high - low) * jnp.linspace(0.0, 1.0, config.num_atoms, dtype=jnp.float32)
 
     def mean(outputs: jax.Array) -> jax.Array:
         return jax.nn.softmax(outputs) @ atoms
 
     def goal(outputs: jax.Array, reward: jax.Array, discount: jax.Array) -> jax.Array:
-        lowest = jax.nn.one_hot(jnp.argmin(mean(outputs), axis=0), outputs.shape[0], axis=0)
+        lowest = jax.nn.one_hot(jnp.argmin(mean(outputs), axis=0), outputs.shape[0], dtype=jnp.float32, axis=0)
         probs = jnp.sum(lowest[..., None] * jax.nn.softmax(outputs), axis=0)
         return project(atoms, reward[:, None] + discount[:, None] * atoms[None], probs)
 

@@ -70,6 +70,7 @@ def _descend(sums: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     ends = jnp.cumsum(sums, axis=-1)
     # Rounding can put the target on the very end, behind which there may be only children without priority.
     target = jnp.clip(target, 0, ends[:, -1] * (1 - 1e-6))
-    child = jnp.sum(ends <= target[:, None], axis=-1, dtype=jnp.int32)
+    # A cumulative sum need not add from left to right: a child without priority may end an ulp behind the one before.
+    child = jnp.argmax((ends > target[:, None]) & (sums > 0), axis=-1).astype(jnp.int32)
     start = jnp.take_along_axis(ends - sums, child[:, None], axis=1)[:, 0]
     return child, target - start

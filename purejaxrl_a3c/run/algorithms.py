@@ -2,7 +2,22 @@
 
 from typing import Any
 
-from purejaxrl_a3c.algorithms import a2c, a3c, averaging, d4pg, dqn, impala, nstep_q, ppo, pqn, reinforce, rnd, sac, td3
+from purejaxrl_a3c.algorithms import (
+    a2c,
+    a3c,
+    averaging,
+    d4pg,
+    dqn,
+    impala,
+    nstep_q,
+    ppo,
+    pqn,
+    r2d2,
+    reinforce,
+    rnd,
+    sac,
+    td3,
+)
 
 ALGORITHMS: dict[str, Any] = {
     "a3c": a3c.Config(),
@@ -14,6 +29,7 @@ ALGORITHMS: dict[str, Any] = {
     "nstep-q": nstep_q.Config(),
     "pqn": pqn.Config(),
     "dqn": dqn.Config(),
+    "r2d2": r2d2.Config(),
     "sac": sac.Config(),
     "td3": td3.Config(),
     "d4pg": d4pg.Config(),

@@ -14,6 +14,12 @@ ALGORITHM_COLORS = {
     "REINFORCE": "C5",
     "averaging": "C1",
     "RND": "C6",
+    "DQN": "darkgoldenrod",
+    "R2D2": "teal",
+    "SAC": "C7",
+    "TD3": "navy",
+    "D4PG": "orchid",
+    "PQN": "limegreen",
 }
 """The colour of an algorithm, the same in every figure."""
 OTHER_COLORS = ("k", "C8", "C9", "0.55")

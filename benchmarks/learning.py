@@ -54,6 +54,12 @@ def train_and_evaluate(config, seeds, episodes, deterministic=True):
     return jax.device_get(result.metrics), np.asarray(returns, np.float64)
 
 
+def staleness_of(metrics):
+    """The mean staleness in updates; None of an algorithm that learns from replay, which has no snapshots."""
+    found = metrics.losses.get("staleness_mean")
+    return None if found is None else float(found.mean())
+
+
 def draw(found):
     """Figure of the learning curves, a panel for each environment."""
     panels_of: dict[str, dict[str, Any]] = {}
@@ -129,7 +135,7 @@ def render(name, seeds, episodes, data, order):
                 f"{middle:.{digits}f}",
                 f"{low:.{digits}f} to {high:.{digits}f}",
                 f"{min(returns):.{digits}f}",
-                f"{row['staleness_mean']:.1f}",
+                "" if row["staleness_mean"] is None else f"{row['staleness_mean']:.1f}",
             ]
         )
     table = (
@@ -175,7 +181,7 @@ def main(
             "returns": returns.tolist(),
             "interquartile_mean": float(interquartile_mean(returns)),
             "interval": list(interval(returns)),
-            "staleness_mean": float(metrics.losses["staleness_mean"].mean()),
+            "staleness_mean": staleness_of(metrics),
             "curve": {
                 "frames": frames.tolist(),
                 "middle": interquartile_mean(curves, axis=0).tolist(),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from purejaxrl_a3c import a2c, a3c, ppo, reinforce, rnd
+from purejaxrl_a3c import a2c, a3c, d4pg, dqn, ppo, pqn, reinforce, rnd, sac, td3
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
 
@@ -70,6 +70,28 @@ def _deep_sea():
         "RND (A2C)": replace(rnd.Config(), agent=agents["A2C"]),
     }
     return agents | bonuses
+
+
+def _dqn(**changes):
+    """Long returns and a rate that falls to 0: with neither, the greedy policy of CartPole comes and goes."""
+    shared: dict[str, Any] = {"rollout_length": 4, "updates_per_iteration": 16, "hidden_sizes": (64, 64)}
+    target: dict[str, Any] = {"target_update_every": 100, "target_update_rate": 1.0}
+    rate: dict[str, Any] = {"learning_rate": 2e-3, "anneal_learning_rate": True}
+    return {"DQN": replace(dqn.Config(), **(shared | target | rate | {"dueling": True, "n_step": 10} | changes))}
+
+
+def _continuous(names, **changes):
+    """Two layers of 64, which are as good as 256 on these tasks and much faster."""
+    configs: dict[str, Any] = {"SAC": sac.Config(), "TD3": td3.Config(), "D4PG": d4pg.Config()}
+    return {name: replace(configs[name], hidden_sizes=(64, 64), **changes) for name in names}
+
+
+def _pqn():
+    settings: dict[str, Any] = {"rollout_length": 32, "epochs": 2, "num_minibatches": 8, "learning_rate": 2e-3}
+    exploration: dict[str, Any] = {"epsilon_frames": 30_000, "epsilon_final": 0.1}
+    return replace(
+        pqn.Config(), total_frames=150_000, hidden_sizes=(64, 64), scale_rewards=True, **settings, **exploration
+    )
 
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
@@ -207,6 +229,48 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     "ppo_minatar": {
         f"{game}-MinAtar": _ppo_minatar(env_id=f"{game}-MinAtar")
         for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")
+    },
+    # Settings found on seeds 100 to 104.
+    "replay": {
+        "CartPole-v1": {
+            **_dqn(epsilon_frames=8_000, epsilon_final=0.1),
+            "SAC": replace(sac.Config(), env_id="CartPole-v1", hidden_sizes=(64, 64), batch_size=64),
+            "PQN": _pqn(),
+        },
+        "Acrobot-v1": _dqn(
+            env_id="Acrobot-v1",
+            total_frames=100_000,
+            epsilon_frames=12_000,
+            epsilon_final=0.02,
+            hidden_sizes=(128, 128),
+            batch_size=128,
+            n_step=5,
+            target_update_every=250,
+            learning_rate=1e-3,
+        ),
+        # Random actions that last, for the same reason as the noise on MountainCarContinuous.
+        "MountainCar-v0": _dqn(
+            env_id="MountainCar-v0",
+            total_frames=120_000,
+            rollout_length=16,
+            updates_per_iteration=64,
+            target_update_every=200,
+            epsilon_frames=30_000,
+            epsilon_final=0.1,
+            noise_repeat=8,
+            dueling=False,
+            normalize_observations=True,
+        ),
+        "Pendulum-v1": _continuous(("SAC", "TD3", "D4PG"), total_frames=20_000),
+        # Noise that lasts, because single random actions do not move the car out of the valley.
+        "MountainCarContinuous-v0": _continuous(
+            ("SAC",),
+            env_id="MountainCarContinuous-v0",
+            rollout_length=32,
+            updates_per_iteration=32,
+            noise_repeat=16,
+            gamma=0.999,
+        ),
     },
     "reinforce": {
         "CartPole-v1": {

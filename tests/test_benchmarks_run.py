@@ -106,6 +106,9 @@ TASK = protocol.Task(frames=160, **WORK)
 SOLVE = solve.ours(replace(a2c.Config(), total_frames=160, hidden_sizes=(4,)), threshold=1e9, piece=80, episodes=2)
 SMALL = {
     "agents": Small({"CONFIGS": {"A2C": replace(a2c.Config(), hidden_sizes=(4,))}}, main((2,), 1, 1e-3)),
+    "replay": Small(
+        {"ROWS": (512,), "SEEDS": (1, 2), "OBSERVATIONS": {"CartPole": (4,)}}, main(repetitions=1, seconds=0.001)
+    ),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
     "devices": Small(
         {

@@ -1,9 +1,9 @@
 """Our replay buffer beside flashbax's, which is the usual one, at the same work.
 
-``python -m benchmarks.replay`` times an iteration of *add* (a step of 8 environments), *sample* (64 transitions) and, if
+``python -m benchmarks.replay`` times iterations of *add* (a step of 8 environments), *sample* (64 transitions) and, if
 items are drawn by priority, *reprioritise*. Both buffers keep the same rows: observation, successor, action, reward and
-two flags. The last columns tell whether XLA updates a buffer in place: bytes that the program needs beside its result,
-in sizes of the buffer. They are 1 for the buffer itself; a copy in every iteration makes them 2 or more.
+two flags. The last columns tell whether XLA updates a buffer in place: bytes that the program needs beside its result
+(in sizes of the buffer). They are 1 for the buffer itself; a copy in every iteration makes them 2 or more.
 """
 
 import time

@@ -21,7 +21,7 @@ from benchmarks.claims import corrections, entropy, policy_lag
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, processes, protocol
-from purejaxrl_a3c import a2c, replace
+from purejaxrl_a3c import a2c, dqn, replace
 
 FOLDER = Path(record.__file__).parent
 OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
@@ -108,6 +108,10 @@ SMALL = {
     "agents": Small({"CONFIGS": {"A2C": replace(a2c.Config(), hidden_sizes=(4,))}}, main((2,), 1, 1e-3)),
     "replay": Small(
         {"ROWS": (512,), "SEEDS": (1, 2), "OBSERVATIONS": {"CartPole": (4,)}}, main(repetitions=1, seconds=0.001)
+    ),
+    "replay_parts": Small(
+        {"CONFIGS": {"DQN": replace(dqn.Config(), hidden_sizes=(4,), replay_size=64, learning_starts=16)}},
+        main(repetitions=1, seconds=0.001),
     ),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
     "devices": Small(

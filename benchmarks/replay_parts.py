@@ -24,12 +24,13 @@ from purejaxrl_a3c import dqn, loops, replace, sac
 from purejaxrl_a3c.loops import agent as agents
 from purejaxrl_a3c.loops.off_policy import collect, rows_of
 
+DQN = replace(dqn.Config(), n_step=1, dueling=False, rollout_length=1)
 CONFIGS: dict[str, Any] = {
     "DQN, CartPole, 10 environments, 5 updates of 100": replace(
-        dqn.Config(), num_envs=10, updates_per_iteration=5, batch_size=100, hidden_sizes=(64, 64)
+        DQN, num_envs=10, updates_per_iteration=5, batch_size=100, hidden_sizes=(64, 64)
     ),
     "DQN, Breakout-MinAtar, 4 environments, 1 update of 64": replace(
-        dqn.Config(), env_id="Breakout-MinAtar", num_envs=4, updates_per_iteration=1, hidden_sizes=(64, 64)
+        DQN, env_id="Breakout-MinAtar", num_envs=4, updates_per_iteration=1, hidden_sizes=(64, 64)
     ),
     "SAC, Pendulum, 1 environment, 1 update of 256": replace(sac.Config(), num_envs=1, updates_per_iteration=1),
 }

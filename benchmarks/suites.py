@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from purejaxrl_a3c import a2c, a3c, d4pg, dqn, ppo, pqn, reinforce, rnd, sac, td3
+from purejaxrl_a3c import a2c, a3c, d4pg, dqn, ppo, pqn, r2d2, reinforce, rnd, sac, td3
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
 
@@ -73,11 +73,7 @@ def _deep_sea():
 
 
 def _dqn(**changes):
-    """Long returns and a rate that falls to 0: with neither, the greedy policy of CartPole comes and goes."""
-    shared: dict[str, Any] = {"rollout_length": 4, "updates_per_iteration": 16, "hidden_sizes": (64, 64)}
-    target: dict[str, Any] = {"target_update_every": 100, "target_update_rate": 1.0}
-    rate: dict[str, Any] = {"learning_rate": 2e-3, "anneal_learning_rate": True}
-    return {"DQN": replace(dqn.Config(), **(shared | target | rate | {"dueling": True, "n_step": 10} | changes))}
+    return {"DQN": replace(dqn.Config(), **changes)}
 
 
 def _continuous(names, **changes):
@@ -233,7 +229,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     # Settings found on seeds 100 to 104.
     "replay": {
         "CartPole-v1": {
-            **_dqn(epsilon_frames=8_000, epsilon_final=0.1),
+            "DQN": dqn.Config(),
             "SAC": replace(sac.Config(), env_id="CartPole-v1", hidden_sizes=(64, 64), batch_size=64),
             "PQN": _pqn(),
         },
@@ -271,6 +267,12 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             noise_repeat=16,
             gamma=0.999,
         ),
+    },
+    "replay_memory": {
+        "MemoryChain-bsuite": {
+            "R2D2": replace(r2d2.Config(), env_id="MemoryChain-bsuite"),
+            **_dqn(env_id="MemoryChain-bsuite", total_frames=200_000),
+        },
     },
     "reinforce": {
         "CartPole-v1": {

@@ -29,7 +29,7 @@ def settings(task: Task):
         "a2c": {"num_envs": task.num_envs},
         "a3c": {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS},
         "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "num_minibatches": task.num_minibatches},
-        "dqn": replayed,
+        "dqn": replayed | {"n_step": 1, "dueling": False},
         "sac": replayed,
     }
     return shared | own[task.algorithm] | with_tuples(task.hyperparameters)

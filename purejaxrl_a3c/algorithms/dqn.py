@@ -18,16 +18,21 @@ from purejaxrl_a3c.updates import optimizers
 
 @configuration
 class Config:
-    """Settings of DQN. Defaults without another source are for classic control tasks."""
+    """Settings of DQN. Defaults without another source were found on CartPole.
+
+    There the greedy policy comes and goes without long returns and a rate that falls to 0.
+    """
 
     env: envs.Config = envs.Config()
-    network: networks.BodyConfig = networks.BodyConfig(activation="relu", hidden_sizes=(128, 128))
-    objective: objectives.QConfig = objectives.QConfig(n_step=1, double=True)
-    optimizer: optimizers.Optimizer = optimizers.Adam(
-        learning_rate=1e-3, anneal_learning_rate=False, max_gradient_norm=10.0
+    network: networks.BodyConfig = networks.BodyConfig(activation="relu")
+    objective: objectives.QConfig = objectives.QConfig(n_step=10, double=True, dueling=True)
+    optimizer: optimizers.Optimizer = optimizers.Adam(learning_rate=2e-3, max_gradient_norm=10.0)
+    experience: loops.Experience = loops.Experience(
+        rollouts=loops.Batch(num_envs=8, rollout_length=4, total_frames=50_000),
+        replayed=replay.Config(updates_per_iteration=16),
+        targets=loops.TargetConfig(target_update_every=100, target_update_rate=1.0),
     )
-    experience: loops.Experience = loops.Experience()
-    exploration: loops.EpsilonConfig = loops.EpsilonConfig()
+    exploration: loops.EpsilonConfig = loops.EpsilonConfig(epsilon_final=0.1, epsilon_frames=8_000)
     error_limit: PositiveOrInf = 1.0
     """Limit to which errors are clipped in the gradient (1 in Mnih et al. 2015, which is Huber's loss); inf for the
     squared error."""

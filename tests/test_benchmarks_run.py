@@ -107,7 +107,8 @@ SOLVE = solve.ours(replace(a2c.Config(), total_frames=160, hidden_sizes=(4,)), t
 SMALL = {
     "agents": Small({"CONFIGS": {"A2C": replace(a2c.Config(), hidden_sizes=(4,))}}, main((2,), 1, 1e-3)),
     "replay": Small(
-        {"ROWS": (512,), "SEEDS": (1, 2), "OBSERVATIONS": {"CartPole": (4,)}}, main(repetitions=1, seconds=0.001)
+        {"ITERATIONS": {"DQN": replace(dqn.Config(), hidden_sizes=(4,), replay_size=1_000)}},
+        main((160,), (2,), ("CartPole",), 1, 1e-3),
     ),
     "replay_parts": Small(
         {"CONFIGS": {"DQN": replace(dqn.Config(), hidden_sizes=(4,), replay_size=64, learning_starts=16)}},

@@ -184,18 +184,21 @@ def test_a_time_limit_is_not_a_death(config, n_step):
     np.testing.assert_allclose(q, 1 / (1 - GAMMA), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_policy_learns_where_to_go(config):
     """Standing still would cost 3.6."""
     config, result = trained(config, "Reach-probe")
     assert evaluate(config, result, KEY, episodes=50, deterministic=True).mean() > -0.1
 
 
+@pytest.mark.slow
 def test_ddpg_learns_where_to_go():
     ddpg = {"num_critics": 1, "smoothing_noise": 0.0, "policy_update_every": 1, "target_update_every": 1}
     config, result = trained(CONFIGS["td3"], "Reach-probe", prioritized=True, **ddpg)
     assert evaluate(config, result, KEY, episodes=50, deterministic=True).mean() > -0.1
 
 
+@pytest.mark.slow
 def test_the_distribution_of_returns_is_that_of_the_rewards():
     """Two tickets, each of which pays 2 with a chance of 1/4; the chances of the atoms between must vanish."""
     settings = {"num_atoms": 6, "value_min": -1.0, "value_max": 4.0, "n_step": 1, "gamma": 1.0}

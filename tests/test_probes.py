@@ -9,7 +9,7 @@ import optax
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import a2c, a3c, evaluate, make_train, nstep_q, pqn
+from purejaxrl_a3c import a2c, a3c, dqn, evaluate, make_train, nstep_q, pqn
 from purejaxrl_a3c.config import replace
 
 GAMMA = 0.9
@@ -44,11 +44,31 @@ CONFIGS = {
         epsilon_frames=20_000,
         **SHARED,
     ),
+    "dqn": lambda env_id: replace(
+        dqn.Config(),
+        env_id=env_id,
+        num_envs=4,
+        n_step=3,
+        prioritized=True,
+        replay_size=4_000,
+        learning_starts=400,
+        updates_per_iteration=5,
+        target_update_every=1,
+        target_update_rate=0.02,
+        epsilon_final=0.3,
+        **(SHARED | {"learning_rate": 5e-3, "total_frames": 30_000}),
+    ),
 }
 
 
 @pytest.fixture(params=CONFIGS)
 def config_for(request):
+    return CONFIGS[request.param]
+
+
+@pytest.fixture(params=[name for name in CONFIGS if name != "dqn"])
+def on_policy_config_for(request):
+    """Of algorithms with 16 environments and one update for each of their rollouts."""
     return CONFIGS[request.param]
 
 
@@ -90,10 +110,12 @@ def test_the_policy_learns_to_live(config_for):
     np.testing.assert_array_equal(returns, 20.0)
 
 
-def test_the_statistics_count_every_episode_that_ends_and_nothing_else(config_for):
+def test_the_statistics_count_every_episode_that_ends_and_nothing_else(on_policy_config_for):
     """Every episode of Forever is cut off after 7 steps, for 7 points; of Ending it terminates after 3, for 3."""
     for env_id, length in (("Forever-probe", 7), ("Ending-probe", 3)):
-        metrics = jax.jit(make_train(replace(config_for(env_id), total_frames=8_000)))(jax.random.key(0)).metrics
+        metrics = jax.jit(make_train(replace(on_policy_config_for(env_id), total_frames=8_000)))(
+            jax.random.key(0)
+        ).metrics
         ended = metrics.episodes > 0
         np.testing.assert_array_equal(metrics.episode_length[ended], length)
         np.testing.assert_array_equal(metrics.episode_return[ended], length)
@@ -102,8 +124,8 @@ def test_the_statistics_count_every_episode_that_ends_and_nothing_else(config_fo
         np.testing.assert_array_equal(np.cumsum(metrics.episodes), 16 * (steps // length))
 
 
-def test_the_learning_rate_reaches_0_with_the_last_update_and_not_before(config_for):
-    config = replace(config_for("Forever-probe"), total_frames=8_000)
+def test_the_learning_rate_reaches_0_with_the_last_update_and_not_before(on_policy_config_for):
+    config = replace(on_policy_config_for("Forever-probe"), total_frames=8_000)
     algorithm = config.build()
 
     @jax.jit

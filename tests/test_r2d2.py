@@ -276,12 +276,14 @@ def test_a_time_limit_is_not_a_death():
     assert values(config, state, [[1.0, 0.0, 0.0]] * 7) == pytest.approx([1 / (1 - GAMMA)] * 7, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_death_is_worth_nothing():
     config, state = train("Ending-probe")
     obs = [[1.0, 1.0, 0.0], [1.0, 0.0, 0.1], [1.0, 1.0, 0.2]]
     assert values(config, state, obs) == pytest.approx([1 + GAMMA + GAMMA**2, 1 + GAMMA, 1.0], rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("env_id", "best"), [("Copy-probe", 10.0), ("Gamble-probe", 20.0)])
 def test_the_policy_learns(env_id, best):
     config, state = train(env_id)

@@ -302,3 +302,33 @@ def test_devices_draw_from_their_own_environments_and_share_the_largest_weight_a
         np.testing.assert_array_equal(reward[device], rollouts.reward.reshape(-1, ENVS)[item, device])
         weight[device] = (rows * errors[device][item] / errors[device].sum()) ** -0.7
     np.testing.assert_allclose(drawn.weight, weight / weight.max(), rtol=1e-3)
+
+
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize("exponent", [None, 0.6])
+def test_memory_beside_the_buffer_does_not_grow_with_it(exponent):
+    """Neither the ring nor the tree is copied when its state is donated, also if the weights are used apart."""
+
+    def temporary_bytes(rows):
+        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[3:], x.dtype), new)
+        buffer = replay.make(example, replay.Size(rows, ENVS), priority_exponent=exponent)
+
+        def turn(i, loop):
+            ring, total = loop
+            ring = buffer.add(ring, jax.tree.map(lambda x: x[0], new))
+            drawn = buffer.sample(ring, jax.random.bits(jax.random.key(i), (2, 16)), jnp.float32(0.5))
+            batch = replay.transitions(buffer.view(ring, drawn.places), 3, GAMMA)
+            ring = buffer.reprioritise(ring, drawn.places, jnp.abs(batch.reward))
+            return ring, total + drawn.weight.sum() + batch.next_obs.sum()
+
+        def turns(ring, n):
+            return jax.lax.fori_loop(0, n, turn, (ring, jnp.float32(0)))
+
+        types = jax.eval_shape(buffer.init)
+        memory = jax.jit(turns, donate_argnums=0).lower(types, 3).compile().memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes
+
+    new = play(1, 4)._replace(carry=())
+    rows = 100_000  # a copy of the flags alone would take 0.2 MB
+    assert temporary_bytes(rows) < temporary_bytes(1_000) + 10_000

@@ -169,6 +169,7 @@ def q_values(config, result, obs, *action):
     return np.asarray(q.apply(result.state.learner.params["critics"], jnp.asarray(obs), *map(jnp.asarray, action)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"n_step": 3}, {"prioritized": True}])
 def test_a_time_limit_is_not_a_death(settings):
     """Taking the limit for a death would give 4.1 on average over the seven states, which look the same."""
@@ -185,6 +186,7 @@ def test_a_time_limit_is_not_a_death_with_discrete_actions():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 2])
 def test_a_death_is_worth_nothing(n_step):
     config, result = trained("Ending-probe", n_step=n_step, **GREEDY)
@@ -193,6 +195,7 @@ def test_a_death_is_worth_nothing(n_step):
     np.testing.assert_allclose(q_values(config, result, states), np.broadcast_to(expected, (2, 6, 2)), rtol=0.08)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("env_id", "best"), [("Copy-probe", 10), ("Gamble-probe", 20)])
 def test_the_policy_learns_what_to_do_with_discrete_actions(env_id, best):
     config, result = trained(env_id)
@@ -205,12 +208,14 @@ def test_the_policy_learns_where_to_go():
     assert evaluate(config, result, KEY, episodes=50, deterministic=True).mean() > -0.1
 
 
+@pytest.mark.slow
 def test_the_policy_keeps_its_target_entropy():
     for env_id, expected in (("Reach-probe", -0.5), ("Copy-probe", 0.6 * np.log(2))):
         _, result = trained(env_id, target_entropy=-0.5, target_entropy_share=0.6)
         assert result.metrics.losses["entropy"][-100:].mean() == pytest.approx(expected, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "sign"), [(-5.0, -1), (0.69, 1)])
 def test_the_temperature_rises_where_the_entropy_is_too_small(target, sign):
     settings = {"target_entropy": target, "initial_scale": 0.3, "initial_temperature": 0.1}

@@ -57,20 +57,21 @@ def draw(tree: Tree, share: jax.Array) -> tuple[Places, jax.Array]:
         The items' places, and their priorities, float32 ``[M]``.
     """
     sums = tree[-1][:, 0].sum(-1)
-    env, left = _descend(jnp.broadcast_to(sums, (share.size, sums.size)), share * sums.sum())
+    env, left, priority = _descend(jnp.broadcast_to(sums, (share.size, sums.size)), share * sums.sum())
     item = jnp.zeros_like(env)
     for level in reversed(tree):
-        child, left = _descend(level[env, item], left)
+        child, left, priority = _descend(level[env, item], left)
         item = item * CHILDREN + child
-    return Places(item, env), tree[0][env, item // CHILDREN, item % CHILDREN]
+    # Reading the priorities again would be a read that no later write waits for, and so XLA would copy the tree.
+    return Places(item, env), priority
 
 
-def _descend(sums: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The child in which ``target [M]`` lies, whose sum is positive, and how far inside; ``sums [M, children]``."""
+def _descend(sums: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The child in which ``target [M]`` lies, how far inside, and its positive sum; ``sums [M, children]``."""
     ends = jnp.cumsum(sums, axis=-1)
     # Rounding can put the target on the very end, behind which there may be only children without priority.
     target = jnp.clip(target, 0, ends[:, -1] * (1 - 1e-6))
     # A cumulative sum need not add from left to right: a child without priority may end an ulp behind the one before.
     child = jnp.argmax((ends > target[:, None]) & (sums > 0), axis=-1).astype(jnp.int32)
-    start = jnp.take_along_axis(ends - sums, child[:, None], axis=1)[:, 0]
-    return child, target - start
+    end, its_sum = (jnp.take_along_axis(x, child[:, None], axis=1)[:, 0] for x in (ends, sums))
+    return child, target - (end - its_sum), its_sum

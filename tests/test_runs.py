@@ -10,15 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import InputError, a2c, evaluate, load, make_train, replace
+from purejaxrl_a3c import InputError, a2c, dqn, evaluate, load, make_train, replace
 from purejaxrl_a3c.envs.normalize import get_statistics
-from purejaxrl_a3c.run import checkpoint, folder, memory, progress, session
+from purejaxrl_a3c.run import checkpoint, folder, memory, prepare, progress, session
 from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.run.report import evaluation_key
 
@@ -390,3 +391,14 @@ def test_a_platform_that_is_not_there_is_one_line():
 def test_a_folder_is_not_taken_by_something_that_is_no_run(tmp_path):
     with pytest.raises(InputError, match=r"^folder: .*a finished checkpoint"):
         load(tmp_path)
+
+
+def test_extending_a_run_says_that_importance_weights_change_too():
+    config = replace(dqn.Config(), prioritized=True, total_frames=400)
+    found = SimpleNamespace(damaged={}, iteration=1)
+    earlier = SimpleNamespace(config=config, found=found)
+    longer: Any = SimpleNamespace(earlier=earlier, config=replace(config, total_frames=800))
+    notes = list(prepare._notes(longer))
+    assert [note.split(" was to ")[0] for note in notes] == ["the importance exponent", "the learning rate"]
+    same: Any = SimpleNamespace(earlier=earlier, config=config)
+    assert not list(prepare._notes(same))

@@ -135,7 +135,14 @@ def _notes(request: Request) -> Iterator[str]:
         return
     yield from notes_on_damage(earlier.found)
     before, here = flat(earlier.config), flat(request.config)
-    if before["total_frames"] != here["total_frames"] and here.get("anneal_learning_rate"):
+    if before["total_frames"] == here["total_frames"]:
+        return
+    if here.get("prioritized"):
+        yield (
+            f"the importance exponent was to rise to 1 over {before['total_frames']:,} frames; from here on it rises "
+            f"over {here['total_frames']:,}, so it changes at once"
+        )
+    if here.get("anneal_learning_rate"):
         yield (
             f"the learning rate was to fall to 0 over {before['total_frames']:,} frames; from here on it falls over "
             f"{here['total_frames']:,}, so it changes at once, and the run is not the one of {here['total_frames']:,} "

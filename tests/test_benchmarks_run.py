@@ -179,7 +179,8 @@ def results(tmp_path, monkeypatch):
         yield record.RESULTS
 
 
-LONG = ("speed", "claims.degenerate")  # even at their smallest, about a minute each
+# Even at their smallest, from a third of a minute to a minute each.
+LONG = ("speed", "kill", "claims.degenerate", "claims.threads", "claims.speedup")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SMALL])

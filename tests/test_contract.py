@@ -164,6 +164,7 @@ CONFIGS: dict[str, Any] = {
         prioritized=True,
         importance_exponent=0.9,
         learning_rate=1e-2,
+        target_update_every=1,
         target_update_rate=0.3,
         normalize_observations=True,
         scale_rewards=True,
@@ -209,7 +210,7 @@ KEY = jax.random.key(0)
 
 
 # Their algorithms are in another line of the battery.
-VARIANTS = ("a3c_shared_torso", "nstep_q", "pqn_lstm", "dqn", "sac_discrete", "td3")
+VARIANTS = ("a3c_shared_torso", "a2c_lstm", "nstep_q", "pqn", "pqn_lstm", "dqn", "sac_discrete", "td3")
 
 
 @pytest.fixture(

@@ -61,14 +61,14 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ("a2c", "pqn"))) for name in CONFIGS])
 def config_for(request):
     return CONFIGS[request.param]
 
 
-@pytest.fixture(params=[name for name in CONFIGS if name != "dqn"])
+@pytest.fixture(params=["a2c", "a3c"])
 def on_policy_config_for(request):
-    """Of algorithms with 16 environments and one update for each of their rollouts."""
+    """Of algorithms whose workers have 16 environments in all, and that learn from the first rollout on."""
     return CONFIGS[request.param]
 
 

@@ -180,7 +180,7 @@ def results(tmp_path, monkeypatch):
 
 
 # Even at their smallest, from a third of a minute to a minute each.
-LONG = ("speed", "kill", "claims.degenerate", "claims.threads", "claims.speedup")
+LONG = ("speed", "kill", "devices", "claims.degenerate", "claims.threads", "claims.speedup")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SMALL])

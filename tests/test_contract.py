@@ -210,7 +210,18 @@ KEY = jax.random.key(0)
 
 
 # Their algorithms are in another line of the battery.
-VARIANTS = ("a3c_shared_torso", "a2c_lstm", "nstep_q", "pqn", "pqn_lstm", "dqn", "sac_discrete", "td3")
+VARIANTS = (
+    "a3c_shared_torso",
+    "a3c_gru_continuous",
+    "a2c_lstm",
+    "d4pg",
+    "nstep_q",
+    "pqn",
+    "pqn_lstm",
+    "dqn",
+    "sac_discrete",
+    "td3",
+)
 
 
 @pytest.fixture(
@@ -447,9 +458,10 @@ def test_a_step_is_traced_once(config):
 LOOPS = ("a2c", "a3c", "a3c_clock", "ppo", "rnd", "nstep_q_clock_gru", "dqn_prioritized", "r2d2")
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(name, marks=[pytest.mark.slow] * (name not in LOOPS)) for name in CONFIGS]
-)
+BY_LOOP = [pytest.param(name, marks=[pytest.mark.slow] * (name not in LOOPS)) for name in CONFIGS]
+
+
+@pytest.mark.parametrize("case", BY_LOOP)
 def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(case):
     config = CONFIGS[case]
 
@@ -529,19 +541,22 @@ assert np.isfinite(evaluate(CONFIGS[name], result, jax.random.key(1), episodes=3
 """
 
 
-def test_it_runs_with_64_bit_numbers_enabled(name):
+@pytest.mark.parametrize("case", BY_LOOP)
+def test_it_runs_with_64_bit_numbers_enabled(case):
     """Its own numbers stay of 32 bits."""
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }
     ran = subprocess.run(
-        [sys.executable, "-c", X64, name], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", X64, case], env=environment, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 
-def test_nothing_is_nan_by_design(config):
+@pytest.mark.parametrize("case", BY_LOOP)
+def test_nothing_is_nan_by_design(case):
+    config = CONFIGS[case]
     with jax.debug_nans(True):
         result = jax.jit(make_train(config))(KEY)
         evaluate(config, result, KEY, episodes=2)

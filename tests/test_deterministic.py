@@ -176,6 +176,7 @@ def values_of(config, result, obs, action):
     return softmax(outputs) @ np.linspace(one.value_min, one.value_max, one.num_atoms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_a_time_limit_is_not_a_death(config, n_step):
     """Taking the limit for a death would give 4.1 on average over the seven states, which look the same."""

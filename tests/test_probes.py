@@ -61,12 +61,14 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ("a2c", "pqn"))) for name in CONFIGS])
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name not in ("a3c", "dqn"))) for name in CONFIGS]
+)
 def config_for(request):
     return CONFIGS[request.param]
 
 
-@pytest.fixture(params=["a2c", "a3c"])
+@pytest.fixture(params=["a3c", pytest.param("a2c", marks=pytest.mark.slow)])
 def on_policy_config_for(request):
     """Of algorithms whose workers have 16 environments in all, and that learn from the first rollout on."""
     return CONFIGS[request.param]

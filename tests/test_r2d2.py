@@ -271,6 +271,7 @@ def values(config, state, obs):
     return found
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_not_a_death():
     config, state = train("Forever-probe")
     assert values(config, state, [[1.0, 0.0, 0.0]] * 7) == pytest.approx([1 / (1 - GAMMA)] * 7, rel=0.05)

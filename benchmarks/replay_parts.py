@@ -24,7 +24,8 @@ from purejaxrl_a3c import dqn, loops, replace, sac
 from purejaxrl_a3c.loops import agent as agents
 from purejaxrl_a3c.loops.off_policy import collect, rows_of
 
-DQN = replace(dqn.Config(), n_step=1, dueling=False, rollout_length=1)
+# A small buffer: every call of a timed loop begins with a copy of the state that it is given.
+DQN = replace(dqn.Config(), n_step=1, dueling=False, rollout_length=1, replay_size=4_000)
 CONFIGS: dict[str, Any] = {
     "DQN, CartPole, 10 environments, 5 updates of 100": replace(
         DQN, num_envs=10, updates_per_iteration=5, batch_size=100, hidden_sizes=(64, 64)
@@ -32,7 +33,9 @@ CONFIGS: dict[str, Any] = {
     "DQN, Breakout-MinAtar, 4 environments, 1 update of 64": replace(
         DQN, env_id="Breakout-MinAtar", num_envs=4, updates_per_iteration=1, hidden_sizes=(64, 64)
     ),
-    "SAC, Pendulum, 1 environment, 1 update of 256": replace(sac.Config(), num_envs=1, updates_per_iteration=1),
+    "SAC, Pendulum, 1 environment, 1 update of 256": replace(
+        sac.Config(), num_envs=1, updates_per_iteration=1, replay_size=4_000
+    ),
 }
 PARTS = ("whole", "act", "replay", "learn")
 

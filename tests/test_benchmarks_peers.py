@@ -80,7 +80,7 @@ def _replayed_work_of_peer(comparison, task):
     else:
         given = rejax_peer.settings(task, task.frames)
         frames, updates, starts = 1, given["num_epochs"], given["fill_buffer"]
-        widths = given.get("hidden_layer_sizes") or given["agent_kwargs"]["hidden_layer_sizes"]
+        widths = given.get("hidden_layer_sizes", rejax_peer.DQN_SIZES)
     sizes = given["batch_size"], given["buffer_size"], starts
     return task.env_id, task.num_envs, frames * task.num_envs, updates, sizes, tuple(widths)
 

@@ -15,11 +15,15 @@ from typing import Any
 from benchmarks.peers.protocol import Task, answer, parse, solve
 
 
+DQN_SIZES = (64, 64)  # rejax 0.1.3 accepts no others
+
+
 def settings(task: Task, frames):
     """What makes rejax's ``create`` do the work of ``task`` for some frames, without evaluation.
 
     Its DQN and SAC take one step of all environments between two bursts of gradient steps, which it calls epochs.
     """
+    assert task.algorithm != "dqn" or task.hidden_sizes == DQN_SIZES
     replayed = {
         "num_epochs": task.updates,
         "batch_size": task.batch_size,
@@ -33,7 +37,7 @@ def settings(task: Task, frames):
             "num_minibatches": task.num_minibatches,
             "agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "tanh"},
         },
-        "dqn": replayed | {"agent_kwargs": {"hidden_layer_sizes": task.hidden_sizes, "activation": "relu"}},
+        "dqn": replayed | {"agent_kwargs": {"activation": "relu"}},
         "sac": replayed | {"hidden_layer_sizes": task.hidden_sizes, "agent_kwargs": {"activation": "relu"}},
     }
     return {

@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks.peers.protocol import Task, answer, parse, solve
 
-
 DQN_SIZES = (64, 64)  # rejax 0.1.3 accepts no others
 
 

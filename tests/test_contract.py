@@ -209,7 +209,7 @@ CONFIGS: dict[str, Any] = {
 KEY = jax.random.key(0)
 
 
-# Their algorithms are in another line of the battery.
+# Slow, because another line of the battery has their algorithm or its family.
 VARIANTS = (
     "a3c_shared_torso",
     "a3c_gru_continuous",
@@ -221,6 +221,7 @@ VARIANTS = (
     "dqn",
     "sac_discrete",
     "td3",
+    "a2c_wrapped",
 )
 
 

@@ -91,7 +91,7 @@ def successor_q(network: Network, params: Params, carry: Carry, batch: Sequences
     is_odd = before % 2 == 1
 
     def values(odd: bool) -> jax.Array:
-        replaced = (batch.truncated & (is_odd == odd)).at[:, -1].set(True)
+        replaced = batch.truncated & (is_odd == odd)
         following_obs = jnp.concatenate([batch.obs[:, 1:], batch.final_obs[:, -1:]], axis=1)
         following_first = jnp.concatenate([batch.first[:, 1:], jnp.zeros_like(batch.first[:, :1])], axis=1)
         wide = jnp.expand_dims(replaced, tuple(range(2, batch.obs.ndim)))

@@ -63,7 +63,7 @@ def loops_of(config: Any) -> dict[str, tuple[Callable[..., Any], Callable[..., A
     def act(key: Any, carry: Any) -> Any:
         state, *rest, total = carry
         actor_state, trajectories = collect(key, parts, state)
-        state = state._replace(actor_state=jax.tree.map(lambda x: x[None], actor_state))
+        state = state._replace(actor_state=actor_state)
         return state, *rest, total + trajectories.reward.sum()
 
     def replayed(key: Any, carry: Any) -> Any:

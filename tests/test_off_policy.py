@@ -11,8 +11,7 @@ import pytest
 from purejaxrl_a3c import devices, dqn, envs, make_train, networks, objectives, replay
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
-from purejaxrl_a3c.loops import EpsilonConfig, TargetConfig, epsilon_greedy
-from purejaxrl_a3c.loops.agent import follow
+from purejaxrl_a3c.loops import EpsilonConfig, epsilon_greedy
 from purejaxrl_a3c.run import memory
 from purejaxrl_a3c.run.chunks import state_types
 
@@ -82,11 +81,11 @@ def ravel(tree, i):
     return np.concatenate([x[i].ravel() for x in jax.tree.leaves(tree)])
 
 
-def test_a_soft_target_moves_by_its_rate():
-    config = TargetConfig(target_update_every=2, target_update_rate=0.25)
-    slow, fast = {"q": jnp.array([0.0, 4.0])}, {"q": jnp.array([8.0, 0.0])}
-    np.testing.assert_array_equal(follow(config, jnp.int32(3), slow, fast)["q"], slow["q"])
-    np.testing.assert_allclose(follow(config, jnp.int32(4), slow, fast)["q"], [2.0, 3.0])
+def test_a_soft_target_moves_by_its_rate_and_a_copy_is_exact():
+    slow, fast = jnp.array([0.0, 4.0, 1e8]), jnp.array([8.0, 0.0, 0.1])
+    np.testing.assert_array_equal(objectives.follow(slow, fast, 0.25, jnp.bool_(False)), slow)
+    np.testing.assert_allclose(objectives.follow(slow, fast, 0.25, True), [2.0, 3.0, 7.5e7])
+    np.testing.assert_array_equal(objectives.follow(slow, fast, 1.0, jnp.bool_(True)), fast)
 
 
 def test_epsilon_falls_linearly_in_frames_and_is_1_before_learning_starts():
@@ -209,6 +208,7 @@ def test_a_run_on_devices_has_the_state_of_one_device():
         ({"learning_starts": 121}, "learning_starts: 121 is not accepted; it must be at most 120"),
         ({"replay_size": 11}, "replay_size: 11 is not accepted; it must be at least 12"),
         ({"batch_size": 0}, "batch_size"),
+        ({"total_frames": 2**33, "rollout_length": 4}, "total_frames: 8589934592 is not accepted; it must be at most"),
         ({"epsilon_final": 1.5}, "epsilon_final"),
         ({"target_update_every": 0}, "target_update_every"),
     ],

@@ -5,7 +5,7 @@ The paper is arXiv 1804.08617. Everything but the critics' outputs is as in TD3.
 
 from purejaxrl_a3c import loops, networks, objectives
 from purejaxrl_a3c.algorithms import td3
-from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
+from purejaxrl_a3c.algorithms.limits import check_feed_forward
 from purejaxrl_a3c.config import check, configuration, replace
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 

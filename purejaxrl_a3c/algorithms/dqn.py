@@ -5,14 +5,11 @@ n-step returns, and prioritised replay (Schaul et al. 2016, arXiv 1511.05952).
 """
 
 from functools import partial
-from typing import Any
-
-import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
-from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
+from purejaxrl_a3c.algorithms.limits import check_feed_forward
 from purejaxrl_a3c.config import PositiveOrInf, check, configuration
-from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
+from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 from purejaxrl_a3c.updates import optimizers
 
 
@@ -58,23 +55,11 @@ class Config:
         network = networks.make_q(self.network, env, dueling=settings.dueling)
         plan = loops.make_plan(self.experience, axis_name)
 
-        def gradients(
-            key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
-        ) -> tuple[Params, jax.Array, Scalars]:
-            del key, updates
-            gradient, error, scalars = objectives.dqn_gradient(
-                network, params["q"], target["q"], batch, weight, double=settings.double, error_limit=self.error_limit
-            )
-            return {"q": gradient}, error, scalars
-
-        agent = loops.Agent(
-            network=network,
-            exploration=loops.epsilon_greedy(self.exploration, self.experience.replayed.learning_starts),
-            init=lambda key: {"q": network.init(key)},
-            acting=lambda params: params["q"],
-            parts={"q": loops.make_part(self.optimizer, plan.num_updates)},
-            with_target=("q",),
-            batch=partial(replay.transitions, n=settings.n_step, gamma=settings.gamma),
-            gradients=gradients,
+        agent = loops.q_agent(
+            network,
+            loops.epsilon_greedy(self.exploration, self.experience.replayed.learning_starts),
+            loops.make_part(self.optimizer, plan.num_updates),
+            partial(replay.transitions, n=settings.n_step, gamma=settings.gamma),
+            partial(objectives.dqn_gradient, network, double=settings.double, error_limit=self.error_limit),
         )
         return loops.make_parts(self.env, self.network, env, agent, plan, self.experience)

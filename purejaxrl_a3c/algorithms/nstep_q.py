@@ -8,6 +8,7 @@ from functools import partial
 from typing import Literal
 
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
+from purejaxrl_a3c.algorithms.limits import check_no_bonus
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.objectives import returns
@@ -47,8 +48,7 @@ class Config:
             InputError: naming the setting, its value and what is accepted.
         """
         check(self)
-        if make_bonus is not None:
-            reject("agent", "nstep-q", "an agent with a value function, for a bonus")
+        check_no_bonus("nstep-q", make_bonus)
         if self.target == "sarsa" and self.objective.double:
             reject("double", True, "False with the target sarsa, which chooses no best action")
         workers = self.rollouts.num_workers

@@ -6,7 +6,7 @@ What makes it stable is layer norm. It is to asynchronous n-step Q-learning what
 from functools import partial
 
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
-from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.algorithms.limits import check_no_bonus
 from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.objectives import returns
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
@@ -37,8 +37,7 @@ class Config:
             InputError: naming the setting, its value and what is accepted.
         """
         check(self)
-        if make_bonus is not None:
-            reject("agent", "pqn", "an agent with a value function, for a bonus")
+        check_no_bonus("pqn", make_bonus)
         updates.check_passes(self.passes, self.rollouts.num_envs, self.rollouts.rollout_length, self.network.core)
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.passes.updates)
         optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations * self.passes.updates)

@@ -5,14 +5,11 @@ from, its first ``burn_in`` steps bring that memory up to date.
 """
 
 from functools import partial
-from typing import Any
-
-import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
-from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.algorithms.limits import check_no_bonus
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, check, configuration
-from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
+from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 from purejaxrl_a3c.updates import optimizers
 
 
@@ -63,8 +60,7 @@ class Config:
             InputError: naming the setting, its value and what is accepted.
         """
         check(self)
-        if make_bonus is not None:
-            reject("agent", "r2d2", "an agent that learns from its own rollouts, for a bonus")
+        check_no_bonus("r2d2", make_bonus)
         return loops.off_policy(self.parts(axis_name), self.env)
 
     def parts(self, axis_name: AxisName = None) -> loops.Parts:
@@ -75,34 +71,22 @@ class Config:
         plan = loops.make_plan(self.experience, axis_name)
         length = self.burn_in + self.sequence_length
 
-        def gradients(
-            key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
-        ) -> tuple[Params, jax.Array, Scalars]:
-            del key, updates
-            gradient, error, scalars = objectives.r2d2_gradient(
-                network,
-                params["q"],
-                target["q"],
-                batch,
-                weight,
-                burn_in=self.burn_in,
-                n=settings.n_step,
-                gamma=settings.gamma,
-                double=settings.double,
-                max_error_share=self.max_error_share,
-                rescaling=objectives.square_root_rescaling(self.value_rescaling),
-            )
-            return {"q": gradient}, error, scalars
-
-        agent = loops.Agent(
-            network=network,
-            exploration=loops.epsilon_greedy(self.exploration, self.experience.replayed.learning_starts),
-            init=lambda key: {"q": network.init(key)},
-            acting=lambda params: params["q"],
-            parts={"q": loops.make_part(self.optimizer, plan.num_updates)},
-            with_target=("q",),
-            batch=partial(replay.sequences, length=length),
-            gradients=gradients,
+        gradient = partial(
+            objectives.r2d2_gradient,
+            network,
+            burn_in=self.burn_in,
+            n=settings.n_step,
+            gamma=settings.gamma,
+            double=settings.double,
+            max_error_share=self.max_error_share,
+            rescaling=objectives.square_root_rescaling(self.value_rescaling),
+        )
+        agent = loops.q_agent(
+            network,
+            loops.epsilon_greedy(self.exploration, self.experience.replayed.learning_starts),
+            loops.make_part(self.optimizer, plan.num_updates),
+            partial(replay.sequences, length=length),
+            gradient,
             sequence_length=length,
         )
         return loops.make_parts(self.env, self.network, env, agent, plan, self.experience)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
-from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
+from purejaxrl_a3c.algorithms.limits import check_feed_forward
 from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars
 from purejaxrl_a3c.updates import optimizers

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
-from purejaxrl_a3c.algorithms.feed_forward import check_feed_forward
+from purejaxrl_a3c.algorithms.limits import check_feed_forward
 from purejaxrl_a3c.config import check, configuration
 from purejaxrl_a3c.objectives import ValueKind
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Params, Scalars

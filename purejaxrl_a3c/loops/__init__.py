@@ -1,6 +1,6 @@
 """Loops that act and learn in turn; each builds an `Algorithm` from its parts."""
 
-from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part
+from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part, q_agent
 from purejaxrl_a3c.loops.config import Batch, Workers
 from purejaxrl_a3c.loops.experience import Experience, make_plan
 from purejaxrl_a3c.loops.exploration import (
@@ -42,4 +42,5 @@ __all__ = [
     "no_exploration",
     "off_policy",
     "on_policy",
+    "q_agent",
 ]

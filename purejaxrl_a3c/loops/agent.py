@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from purejaxrl_a3c.backend import collectives
 from purejaxrl_a3c.config import Count, UnitInterval, configuration
 from purejaxrl_a3c.loops.exploration import Exploration
+from purejaxrl_a3c.objectives import follow
 from purejaxrl_a3c.replay import View
 from purejaxrl_a3c.types import AxisName, Key, Network, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
@@ -165,19 +166,47 @@ def update(
         if part.limit is not None:
             clipped = jnp.maximum(clipped, optimizers.is_clipped(norm, part.limit))
     updates = vectors.updates + 1
-    target = follow(config, updates, vectors.target, params)
+    is_due = True if config.target_update_every == 1 else updates % config.target_update_every == 0
+    followed = {name: params[name] for name in agent.with_target}
+    target = follow(vectors.target, followed, config.target_update_rate, is_due)
     scalars |= {"gradient_norm": optax.tree.norm(gradients), "skipped_updates": skipped, "gradient_clipped": clipped}
     return Learner(params, target, opt_state, updates), error, scalars
 
 
-def follow(config: TargetConfig, updates: jax.Array, target: Params, params: Params) -> Params:
-    """The target networks after ``updates`` updates in all, whose last one gave ``params``."""
+def q_agent(
+    network: Network,
+    exploration: Exploration,
+    part: Part,
+    batch: Callable[[View], Any],
+    gradient: Callable[[Params, Params, Any, jax.Array], tuple[Params, jax.Array, Scalars]],
+    sequence_length: int | None = None,
+) -> Agent:
+    """The `Agent` of a single network of Q-values and its target network.
 
-    def move(slow: jax.Array, fast: jax.Array) -> jax.Array:
-        # At a rate of 1 this is an exact copy, which slow + rate * (fast - slow) is not.
-        moved = (1 - config.target_update_rate) * slow + config.target_update_rate * fast
-        return (
-            moved if config.target_update_every == 1 else jnp.where(updates % config.target_update_every, slow, moved)
-        )
+    Args:
+        network: of Q-values.
+        exploration: of the agent.
+        part: how the network is learned.
+        batch: drawn items -> what ``gradient`` takes.
+        gradient: (params, those of the target network, batch, weight) -> (gradient, errors, scalars).
+        sequence_length: as of `Agent`.
+    """
 
-    return {name: move(slow, params[name]) for name, slow in target.items()}
+    def gradients(
+        key: Key, params: Params, target: Params, batch: Any, weight: jax.Array, updates: jax.Array
+    ) -> tuple[Params, jax.Array, Scalars]:
+        del key, updates
+        found, error, scalars = gradient(params["q"], target["q"], batch, weight)
+        return {"q": found}, error, scalars
+
+    return Agent(
+        network=network,
+        exploration=exploration,
+        init=lambda key: {"q": network.init(key)},
+        acting=lambda params: params["q"],
+        parts={"q": part},
+        with_target=("q",),
+        batch=batch,
+        gradients=gradients,
+        sequence_length=sequence_length,
+    )

@@ -10,6 +10,8 @@ from purejaxrl_a3c.loops.config import Batch
 from purejaxrl_a3c.loops.layout import EnvLayout, make_layout
 from purejaxrl_a3c.types import AxisName
 
+_MOST_ROWS = 2**31 - 1  # steps of an environment are counted in int32
+
 
 @configuration
 class Experience:
@@ -47,4 +49,7 @@ def make_plan(experience: Experience, axis_name: AxisName) -> Plan:
     if learning < 1:
         total = layout.iterations * layout.frames
         reject("learning_starts", config.learning_starts, f"at most {total}, the frames of the run")
+    if layout.iterations * layout.rollout_length > _MOST_ROWS:
+        accepted = f"at most {_MOST_ROWS * layout.envs}, with {layout.envs} environments"
+        reject("total_frames", experience.rollouts.total_frames, accepted)
     return Plan(layout, first, learning * config.updates_per_iteration)

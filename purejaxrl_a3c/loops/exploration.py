@@ -1,4 +1,4 @@
-"""How an agent that learns off its policy explores: how often, and how its policy then differs."""
+"""How an agent explores while it learns: how much, and how its policy then differs from the learned one."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

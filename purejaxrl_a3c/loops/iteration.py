@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.loops.exploration import Exploration, lasting_noise, no_exploration
+from purejaxrl_a3c.loops.acting import Acting, collect, levels
+from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import episode_sums
 from purejaxrl_a3c.loops.origin import Origin
@@ -20,10 +20,8 @@ from purejaxrl_a3c.types import (
     Learner,
     Network,
     Objective,
-    Params,
     Scalars,
     TargetNetwork,
-    Trajectory,
     UpdateRule,
 )
 
@@ -52,6 +50,11 @@ class Parts(NamedTuple):
     exploration: Exploration = no_exploration()
     target: TargetNetwork = no_target_network()
 
+    @property
+    def acting(self) -> Acting:
+        """What acts."""
+        return Acting(self.env, self.network, self.exploration, self.layout)
+
 
 class Iteration(NamedTuple):
     """What an iteration of acting and learning leaves."""
@@ -63,56 +66,13 @@ class Iteration(NamedTuple):
     sums: Scalars  # see `episode_sums`
 
 
-def levels(parts: Parts, iteration: jax.Array, workers: jax.Array) -> Any:
-    """How much the environments of these workers, int32 ``[L]``, explore in an iteration: leaves ``[L, B]``."""
-    # Counted in floats, as an int32 could overflow.
-    frames = iteration.astype(jnp.float32) * parts.layout.frames
-    return parts.exploration.level(frames, parts.layout.numbers(workers))
-
-
-def mean_level(parts: Parts, iteration: jax.Array) -> Any:
-    """The mean of the exploration of all environments, on all devices: leaves ``[]``."""
-    everywhere = parts.layout._replace(axis_name=None)
-    level = levels(parts._replace(layout=everywhere), iteration, everywhere.own_workers())
-    return jax.tree.map(jnp.mean, level)
-
-
-def collect(
-    key: Key, parts: Parts, params: Params, actor_state: rollout.ActorState, numbers: jax.Array, level: Any
-) -> tuple[rollout.ActorState, Trajectory]:
-    """Rollouts of ``L`` workers.
-
-    Args:
-        key: consumed.
-        parts: of the algorithm.
-        params: the parameters of each worker, leaves ``[L, ...]``.
-        actor_state: leaves ``[L, B, ...]``.
-        numbers: int32 ``[L]``, by which each worker's random numbers are drawn.
-        level: how much each environment explores, leaves ``[L, B]``, see `levels`.
-
-    Returns:
-        ``(actor_state, trajectories [L, B, T])``.
-    """
-    index = randomness.components(parts.layout.numbers(numbers), parts.layout.rollout_length)
-    noise, keys = rollout.draw(parts.network, key, index)
-    noise = lasting_noise(parts.exploration, noise, axis=2)
-
-    def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
-        def behave(policy: Any) -> Any:
-            return parts.exploration.behave(policy, level)
-
-        return rollout.unroll(parts.env, parts.network, params, actor_state, noise, keys, behave)
-
-    return jax.vmap(jax.vmap(act, (None, 0, 0, 0, 0)))(params, actor_state, noise, keys, level)
-
-
 def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
     """An iteration in which all workers act and one update follows."""
     layout, bonus = parts.layout, parts.bonus
     key_act, key_update, key_bonus = jax.random.split(key, 3)
     params, workers = rule.actor(state.learner), layout.own_workers()
-    level = levels(parts, state.iteration, workers)
-    actor_state, trajectories = collect(key_act, parts, params, state.actor_state, workers, level)
+    level = levels(parts.acting, state.iteration, workers)
+    actor_state, trajectories = collect(key_act, parts.acting, params, state.actor_state, workers, level)
     trajectories = parts.target.annotate(state.target, params, level, trajectories)
     bonus_state = state.bonus
     if bonus is not None:
@@ -129,8 +89,8 @@ def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Itera
         key_batch, key_act, key_update = jax.random.split(jax.random.fold_in(key, done), 3)
         learner, batch = rule.next_batch(key_batch, learner, workers - done)
         acting = jax.tree.map(lambda x: x[batch.workers], actor_state)
-        params, level = rule.actor(learner, batch), levels(parts, state.iteration, own_workers[batch.workers])
-        acting, trajectories = collect(key_act, parts, params, acting, batch.number, level)
+        params, level = rule.actor(learner, batch), levels(parts.acting, state.iteration, own_workers[batch.workers])
+        acting, trajectories = collect(key_act, parts.acting, params, acting, batch.number, level)
         trajectories = parts.target.annotate(state.target, params, level, trajectories)
         learner, reported = rule.update(key_update, learner, parts.objective, trajectories, batch)
         # Rollouts of workers that do not push in this batch are discarded; they are redone from the same snapshot.

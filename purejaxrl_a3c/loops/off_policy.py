@@ -1,36 +1,30 @@
 """Builds every `Algorithm` that learns from replayed experience, from an environment and an `Agent`."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import envs, networks, replay
-from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend.split import along, copied
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.envs import normalize
+from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops import agent as agents
-from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.acting import Acting
 from purejaxrl_a3c.loops.agent import Agent, Learner
 from purejaxrl_a3c.loops.experience import Experience, Plan
-from purejaxrl_a3c.loops.exploration import lasting_noise
 from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
 from purejaxrl_a3c.loops.origin import Origin, origin
 from purejaxrl_a3c.types import (
     Algorithm,
-    Carry,
     Env,
-    EnvState,
     Key,
     Metrics,
-    Observation,
-    Outputs,
     Pretrained,
     Scalars,
     Trajectory,
 )
-from purejaxrl_a3c.updates.split import along, copied
 
 
 class State(NamedTuple):
@@ -52,6 +46,11 @@ class Parts(NamedTuple):
     buffer: replay.Buffer
     experience: Experience
     origin: Origin
+
+    @property
+    def acting(self) -> Acting:
+        """What acts."""
+        return Acting(self.env, self.agent.network, self.agent.exploration, self.plan.layout)
 
 
 def make_parts(
@@ -98,19 +97,6 @@ def off_policy(parts: Parts, observed: envs.Config) -> Algorithm:
     """
     env, agent, layout = parts.env, parts.agent, parts.plan.layout
 
-    def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
-        params, level = agent.acting(state.learner.params), mean_level(parts, state.iteration)
-
-        def act(carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
-            carry, outputs = agent.network.step(params, carry, obs, first)
-            return carry, outputs._replace(policy=agent.exploration.behave(outputs.policy, level))
-
-        return act
-
-    def eval_env(state: State) -> Env:
-        assert env.freeze is not None
-        return env.freeze(one_copy(state))
-
     def split(state: State) -> Any:
         return state._replace(
             learner=copied(state.learner),
@@ -122,31 +108,15 @@ def off_policy(parts: Parts, observed: envs.Config) -> Algorithm:
     return Algorithm(
         init=lambda key, pretrained=None: init(key, parts, pretrained),
         step=lambda key, state: step(key, parts, state),
-        policy=policy,
-        eval_env=eval_env,
-        observer=lambda state: envs.make_observer(observed, one_copy(state)),
+        policy=lambda state: acting.exploring_policy(parts.acting, agent.acting(state.learner.params), state.iteration),
+        eval_env=lambda state: acting.eval_env(parts.acting, state.actor_state),
+        observer=lambda state: envs.make_observer(observed, acting.one_copy(state.actor_state)),
         split=split,
         env=env,
         network=agent.network,
         frames_per_step=layout.frames,
         iterations=layout.iterations,
     )
-
-
-def one_copy(state: State) -> EnvState:
-    """The state of one copy of the environment; all have the same statistics."""
-    return jax.tree.map(lambda x: x[0, 0], state.actor_state.env)
-
-
-def frames(parts: Parts, iteration: jax.Array) -> jax.Array:
-    """Frames of the run before this iteration, float32 ``[]``."""
-    return iteration.astype(jnp.float32) * parts.plan.layout.frames
-
-
-def mean_level(parts: Parts, iteration: jax.Array) -> Any:
-    """The mean of the exploration of all environments, on all devices: leaves ``[]``."""
-    everywhere = jnp.arange(parts.plan.layout.envs, dtype=jnp.int32)
-    return jax.tree.map(jnp.mean, parts.agent.exploration.level(frames(parts, iteration), everywhere))
 
 
 def example_rows(env: Env, agent: Agent) -> replay.Rows:
@@ -157,7 +127,7 @@ def example_rows(env: Env, agent: Agent) -> replay.Rows:
         noise, keys = rollout.draw(agent.network, key, jnp.zeros(1, jnp.int32))
         params = agent.acting(agent.init(key))
         _, trajectory = rollout.unroll(env, agent.network, params, actor_state, noise, keys)
-        rows = rows_of(jax.tree.map(lambda x: x[None], trajectory), agent)
+        rows = rows_of(jax.tree.map(lambda x: x[None, None], trajectory), agent)
         return jax.tree.map(lambda x: x[0, 0], rows)
 
     return jax.eval_shape(one_row, jax.random.key(0))
@@ -182,7 +152,8 @@ def buffer_size(agent: Agent, plan: Plan, config: replay.Config) -> replay.Size:
 
 
 def rows_of(trajectories: Trajectory, agent: Agent) -> replay.Rows:
-    """What the replay buffer keeps of trajectories ``[B, T]``: leaves ``[T, B, ...]``."""
+    """What the replay buffer keeps of trajectories ``[1, B, T]``: leaves ``[T, B, ...]``."""
+    trajectories = jax.tree.map(lambda x: x[0], trajectories)
     kept = {name: getattr(trajectories, name) for name in replay.Rows._fields[:6]}
     if agent.sequence_length:
         kept["first"] = trajectories.first
@@ -195,16 +166,9 @@ def rows_of(trajectories: Trajectory, agent: Agent) -> replay.Rows:
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
     key_agent, key_env = jax.random.split(key)
-    layout, agent = parts.plan.layout, parts.agent
-    keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
-    actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(parts.env, agent.network, key)))(keys)
-    params = agent.init(key_agent)
-    if pretrained is not None:
-        params = pretrained.params
-        if pretrained.observations is not None:
-            seen = normalize.set_statistics(actor_state.env, pretrained.observations)
-            actor_state = actor_state._replace(env=seen)
-    return State(agents.start(agent, params), actor_state, jnp.int32(0), parts.buffer.init(), parts.origin)
+    actor_state = acting.start(key_env, parts.acting, pretrained)
+    params = parts.agent.init(key_agent) if pretrained is None else pretrained.params
+    return State(agents.start(parts.agent, params), actor_state, jnp.int32(0), parts.buffer.init(), parts.origin)
 
 
 def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
@@ -217,31 +181,19 @@ def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
         key_learn = jax.random.fold_in(key_learn, collectives.index(axis_name))
     learner, ring, reported = learn(key_learn, parts, state, ring)
     # Only now: a rollout's observations must be seen through the same statistics.
-    batched = jax.tree.map(lambda x: x[None], actor_state)
-    actor_state = batched._replace(env=parts.env.refresh(batched.env, axis_name))
+    actor_state = actor_state._replace(env=parts.env.refresh(actor_state.env, axis_name))
     iteration = state.iteration + 1
-    sums = episode_sums(jax.tree.map(lambda x: x[None], trajectories))
-    reported |= parts.agent.exploration.report(mean_level(parts, state.iteration))
-    metrics = make_metrics(parts.plan.layout, iteration, reported, sums)
+    reported |= parts.agent.exploration.report(acting.mean_level(parts.acting, state.iteration))
+    metrics = make_metrics(parts.plan.layout, iteration, reported, episode_sums(trajectories))
     return State(learner, actor_state, iteration, ring, parts.origin), metrics
 
 
 def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, Trajectory]:
-    """Rollouts of all environments: ``(actor_state [B], trajectories [B, T])``."""
-    layout, agent = parts.plan.layout, parts.agent
-    numbers = layout.numbers(layout.own_workers())[0]
-    noise, keys = rollout.draw(agent.network, key, randomness.components(numbers, layout.rollout_length))
-    noise = lasting_noise(agent.exploration, noise, axis=1)
-    params = agent.acting(state.learner.params)
-    levels = agent.exploration.level(frames(parts, state.iteration), numbers)
-
-    def act(actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
-        def behave(policy: Any) -> Any:
-            return agent.exploration.behave(policy, level)
-
-        return rollout.unroll(parts.env, agent.network, params, actor_state, noise, keys, behave)
-
-    return jax.vmap(act)(jax.tree.map(lambda x: x[0], state.actor_state), noise, keys, levels)
+    """Rollouts of all environments: ``(actor_state [1, B], trajectories [1, B, T])``."""
+    workers = parts.plan.layout.own_workers()
+    params = jax.tree.map(lambda x: x[None], parts.agent.acting(state.learner.params))
+    level = acting.levels(parts.acting, state.iteration, workers)
+    return acting.collect(key, parts.acting, params, state.actor_state, workers, level)
 
 
 def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Learner, replay.Ring, Scalars]:
@@ -254,7 +206,7 @@ def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Lear
     count = settings.replayed.updates_per_iteration
     axis_name = parts.plan.layout.axis_name
     size = collectives.part("batch_size", settings.replayed.batch_size, axis_name)
-    progress = frames(parts, state.iteration) / (layout.iterations * layout.frames)
+    progress = state.iteration.astype(jnp.float32) / layout.iterations
     start = settings.priorities.importance_exponent
     beta = start + (1 - start) * progress
     key_bits, key_agent = jax.random.split(key)

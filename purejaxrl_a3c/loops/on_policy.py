@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import envs, networks
-from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.backend.split import copied
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.envs import normalize
-from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
-from purejaxrl_a3c.loops.iteration import Parts, State, at_once, collect, in_batches, levels, mean_level
+from purejaxrl_a3c.loops.iteration import Parts, State, at_once, in_batches
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import make_metrics
 from purejaxrl_a3c.loops.origin import origin
@@ -21,24 +20,18 @@ from purejaxrl_a3c.objectives import no_target_network
 from purejaxrl_a3c.types import (
     Algorithm,
     Bonus,
-    Carry,
     ClockedRule,
-    Env,
-    EnvState,
     Key,
     MakeBonus,
     MakeObjective,
     MakeTargetNetwork,
     Metrics,
     Network,
-    Observation,
-    Outputs,
     Params,
     Pretrained,
     Scalars,
     UpdateRule,
 )
-from purejaxrl_a3c.updates.split import copied
 
 
 def on_policy(
@@ -108,24 +101,11 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         states = env.refresh(done.actor_state.env, layout.axis_name)
         iteration = state.iteration + 1
         losses = means_over_pushes(done.reported, iteration)
-        losses |= parts.exploration.report(mean_level(parts, state.iteration))
+        losses |= parts.exploration.report(acting.mean_level(parts.acting, state.iteration))
         metrics = make_metrics(layout, iteration, losses, done.sums)
         actor_state = done.actor_state._replace(env=states)
         target = parts.target.update(state.target, done.learner.params, iteration)
         return State(done.learner, actor_state, iteration, done.bonus, target, parts.origin), metrics
-
-    def policy(state: State) -> Callable[[Carry, Observation, jax.Array], tuple[Carry, Outputs]]:
-        level = mean_level(parts, state.iteration)
-
-        def act(carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
-            carry, outputs = network.step(state.learner.params, carry, obs, first)
-            return carry, outputs._replace(policy=parts.exploration.behave(outputs.policy, level))
-
-        return act
-
-    def eval_env(state: State) -> Env:
-        assert env.freeze is not None
-        return env.freeze(one_copy(state))
 
     def split(state: State) -> Any:
         axis = layout.split_axis
@@ -141,9 +121,11 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
     return Algorithm(
         init=lambda key, pretrained=None: init(key, parts, pretrained),
         step=step,
-        policy=policy,
-        eval_env=eval_env,
-        observer=lambda state: envs.make_observer(observed or envs.Config(env_id=env), one_copy(state)),
+        policy=lambda state: acting.exploring_policy(parts.acting, state.learner.params, state.iteration),
+        eval_env=lambda state: acting.eval_env(parts.acting, state.actor_state),
+        observer=lambda state: envs.make_observer(
+            observed or envs.Config(env_id=env), acting.one_copy(state.actor_state)
+        ),
         split=split,
         env=env,
         network=network,
@@ -152,23 +134,12 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
     )
 
 
-def one_copy(state: State) -> EnvState:
-    """The state of one copy of the environment; all have the same statistics."""
-    return jax.tree.map(lambda x: x[0, 0], state.actor_state.env)
-
-
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
-    env, network, rule, layout, bonus = parts.env, parts.network, parts.rule, parts.layout, parts.bonus
+    rule, bonus = parts.rule, parts.bonus
     key_network, key_env, key_rule, key_bonus = jax.random.split(key, 4)
-    keys = randomness.keys_at(key_env, layout.numbers(layout.own_workers()))
-    actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(env, network, key)))(keys)
-    params = network.init(key_network)
-    if pretrained is not None:
-        params = pretrained.params
-        if pretrained.observations is not None:
-            seen = normalize.set_statistics(actor_state.env, pretrained.observations)
-            actor_state = actor_state._replace(env=seen)
+    actor_state = acting.start(key_env, parts.acting, pretrained)
+    params = parts.network.init(key_network) if pretrained is None else pretrained.params
     learner = rule.init(key_rule, params)
     started: Any = ()
     if bonus is not None:
@@ -181,12 +152,13 @@ def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: r
     """The bonus's state after some rollouts of the untrained policy. The run itself does not continue from these."""
     layout = parts.layout
     key_init, key_act = jax.random.split(key)
-    level = levels(parts, jnp.int32(0), layout.own_workers())
+    level = acting.levels(parts.acting, jnp.int32(0), layout.own_workers())
 
     def observe(i: jax.Array, loop: tuple[rollout.ActorState, Any]) -> tuple[rollout.ActorState, Any]:
         actor_state, state = loop
         numbers = layout.own_workers()
-        actor_state, rows = collect(jax.random.fold_in(key_act, i), parts, params, actor_state, numbers, level)
+        key = jax.random.fold_in(key_act, i)
+        actor_state, rows = acting.collect(key, parts.acting, params, actor_state, numbers, level)
         return actor_state, bonus.observe(state, rows)
 
     started = actor_state, bonus.init(key_init, (layout.workers_here, layout.envs_here))

@@ -113,10 +113,6 @@ class EpsilonGreedy(NamedTuple):
         """The action of the largest Q-value, int32 ``[...]``; the lowest one among equals."""
         return jnp.argmax(self.q, axis=-1).astype(jnp.int32)
 
-    def value(self) -> jax.Array:
-        """The mean of the Q-values over the actions ``[...]``."""
-        return jnp.sum(self.probs * self.q, axis=-1)
-
     def log_prob(self, action: Action) -> jax.Array:
         """The log-probability ``[...]`` of ``action``, int32 ``[...]``."""
         chosen = jax.nn.one_hot(action, self.q.shape[-1], dtype=self.q.dtype)

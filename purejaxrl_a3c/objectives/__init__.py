@@ -28,7 +28,7 @@ from purejaxrl_a3c.objectives.recurrent import (
 )
 from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
 from purejaxrl_a3c.objectives.soft import SoftConfig, kind_of, soft_gradients
-from purejaxrl_a3c.objectives.target_network import no_target_network, target_network
+from purejaxrl_a3c.objectives.target_network import follow, no_target_network, target_network
 from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, from_next_values, successor_values
 from purejaxrl_a3c.objectives.temporal_difference import chosen, clipped_error_loss, dqn_gradient, q_values
 
@@ -54,6 +54,7 @@ __all__ = [
     "double",
     "dqn_gradient",
     "extrinsic",
+    "follow",
     "from_next_values",
     "greedy",
     "in_a_whole_episode",

@@ -11,6 +11,24 @@ from purejaxrl_a3c.objectives.targets import extrinsic, from_next_values
 from purejaxrl_a3c.types import Network, Params, TargetEstimator, TargetNetwork, Trajectory
 
 
+def follow(slow: Params, fast: Params, rate: float | jax.Array, where: jax.Array | bool) -> Params:
+    """A target network after it has moved towards the learned parameters, or has not.
+
+    Args:
+        slow: its parameters.
+        fast: the learned ones, a tree of the same structure.
+        rate: share of the way; 1 makes both equal, exactly.
+        where: bool ``[]``, whether it moves.
+    """
+
+    def move(slow: jax.Array, fast: jax.Array) -> jax.Array:
+        # Not slow + rate (fast - slow), which rounding would put beside the parameters where the rate is 1.
+        moved = (1 - rate) * slow + rate * fast
+        return moved if where is True else jnp.where(where, moved, slow)
+
+    return jax.tree.map(move, slow, fast)
+
+
 def no_target_network() -> TargetNetwork:
     """Returns bootstrap from the values of the network that learns."""
     return TargetNetwork(
@@ -54,11 +72,7 @@ def target_network(
         updates = iterations * updates_per_iteration
         is_due = updates // update_every > (updates - updates_per_iteration) // update_every
 
-        def follow(old: jax.Array, new: jax.Array) -> jax.Array:
-            # Not old + rate (new - old), which rounding would put beside the parameters where the rate is 1.
-            return jnp.where(is_due, update_rate * new + (1 - update_rate) * old, old)
-
-        return jax.tree.map(follow, state, params)
+        return follow(state, params, update_rate, is_due)
 
     def estimator(network: Network, gamma: float | jax.Array) -> TargetEstimator:
         del network  # the trajectories hold the values

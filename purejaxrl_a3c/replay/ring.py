@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend.split import along, copied
 from purejaxrl_a3c.replay import priorities
 from purejaxrl_a3c.replay.packing import pack, unpack
 from purejaxrl_a3c.replay.priorities import Places
 from purejaxrl_a3c.types import AxisName
-from purejaxrl_a3c.updates.split import along, copied
 
 _SMALLEST = 1e-6  # added to errors, so that everything can be drawn again (Schaul et al. 2016)
 

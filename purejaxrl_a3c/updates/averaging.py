@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend import collectives, split
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
-from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at
 
 

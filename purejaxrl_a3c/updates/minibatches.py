@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c.backend import collectives, randomness
+from purejaxrl_a3c.backend import collectives, randomness, split
 from purejaxrl_a3c.checks import check_divides
 from purejaxrl_a3c.config import Count, configuration
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
-from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of, ravel
 
 

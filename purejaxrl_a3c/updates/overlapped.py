@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend import collectives, split
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
-from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, Schedule, check_asynchrony
 from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within

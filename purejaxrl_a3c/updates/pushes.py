@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend import collectives, split
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory
-from purejaxrl_a3c.updates import reads, split
+from purejaxrl_a3c.updates import reads
 from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.clock import Clock
 from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at

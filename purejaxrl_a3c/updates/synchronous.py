@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
+from purejaxrl_a3c.backend import split
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
-from purejaxrl_a3c.updates import split
 from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at
 
 

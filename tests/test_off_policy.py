@@ -99,8 +99,11 @@ def test_actions_are_random_before_learning_starts_and_greedy_after():
     config = replace(config, replay_size=2400)
     states = states_of(config, 110)
     rows = jax.tree.map(lambda x: x[-1], states.replay.rows)
-    assert abs(rows.action[:300].mean() - 0.5) < 4 * 0.5 / 1200**0.5
     network = networks.make_q(config.network, envs.make(config.env, 0.99))
+    untrained = jax.tree.map(lambda x: x[0], states.learner.params["q"])
+    q = objectives.q_values(network, untrained, jnp.asarray(rows.obs[:300].reshape(1200, 4)))
+    # Half of the actions of the untrained network's choice: the mean of the actions alone would not tell them apart.
+    assert abs((rows.action[:300].ravel() == np.argmax(q, axis=1)).mean() - 0.5) < 4 * 0.5 / 1200**0.5
     for iteration in (104, 109):  # acts with the parameters that the iteration before it left
         params = jax.tree.map(lambda x, i=iteration: x[i], states.learner.params["q"])
         here = slice(3 * iteration, 3 * iteration + 3)
@@ -132,13 +135,13 @@ def test_dqn_gradient_is_that_of_the_clipped_errors(double, dueling, limit):
     params, target = network.init(jax.random.key(1)), network.init(jax.random.key(2))
     params, target = (jax.tree.map(lambda x: 10 * x, tree) for tree in (params, target))
     batch = replay.Transitions(
-        obs=jnp.asarray(rng.normal(size=(6, 4)), jnp.float32),
-        action=jnp.asarray(rng.integers(0, 2, 6), jnp.int32),
-        reward=jnp.asarray(rng.normal(size=6), jnp.float32),
-        discount=jnp.asarray([0.9, 0, 0.9, 0.81, 0, 0.9], jnp.float32),
-        next_obs=jnp.asarray(rng.normal(size=(6, 4)), jnp.float32),
+        obs=jnp.asarray(rng.normal(size=(24, 4)), jnp.float32),
+        action=jnp.asarray(rng.integers(0, 2, 24), jnp.int32),
+        reward=jnp.asarray(rng.normal(size=24), jnp.float32),
+        discount=jnp.asarray([0.9, 0, 0.9, 0.81, 0, 0.9] * 4, jnp.float32),
+        next_obs=jnp.asarray(rng.normal(size=(24, 4)), jnp.float32),
     )
-    weight = jnp.asarray(rng.uniform(0.1, 1, 6), jnp.float32)
+    weight = jnp.asarray(rng.uniform(0.1, 1, 24), jnp.float32)
     gradient, error, scalars = jax.jit(
         lambda *args: objectives.dqn_gradient(network, *args, double=double, error_limit=limit)
     )(params, target, batch, weight)
@@ -146,7 +149,7 @@ def test_dqn_gradient_is_that_of_the_clipped_errors(double, dueling, limit):
     q_obs, back = jax.vjp(lambda params: objectives.q_values(network, params, batch.obs), params)
     q_next = objectives.q_values(network, params, batch.next_obs)
     q_target = objectives.q_values(network, target, batch.next_obs)
-    assert (np.argmax(q_next, 1) != np.argmax(q_target, 1)).any()
+    assert ((np.argmax(q_next, 1) != np.argmax(q_target, 1)) & (batch.discount > 0)).any()  # the choice matters
     expected, slope = reference_gradient(
         (np.asarray(q_obs), np.asarray(q_next)), np.asarray(q_target), batch, np.asarray(weight), double, limit
     )

@@ -91,6 +91,24 @@ def test_only_the_alarm_at_loading_is_hidden(tmp_path):
     assert "prefer-no-gather" in loaded_loudly
 
 
+SMALL_RUN = """
+from purejaxrl_a3c.run import cli
+cli.LEAST_SECONDS = 0.0  # a busy machine takes long for the smallest programs, which then are in the cache too
+cli.main(["train", "--total-frames", "640", "--hidden-sizes", "4", "--evaluation-episodes", "1"])
+"""
+
+
+def test_a_run_whose_every_program_is_in_the_cache_raises_no_alarm(tmp_path):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    for _ in range(2):
+        command = [sys.executable, "-c", SMALL_RUN]
+        run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        lines = run.stderr.strip().splitlines()
+        assert [line.split()[0] for line in lines] == ["A3C", "return"], run.stderr
+
+
 def test_the_level_is_raised_only_while_a_program_is_read(cache):
     loggers = [logging.getLogger(name) for name in ("jax", "jaxlib", "jax._src.compiler")]
     before = [(logger.level, logger.handlers[:], logger.filters[:]) for logger in loggers]

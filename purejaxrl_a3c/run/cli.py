@@ -1,10 +1,12 @@
 """The command line: ``purejaxrl-a3c train [algorithm] [--option value ...]``, ``evaluate RUN`` and ``envs [suite]``."""
 
+import contextlib
 import functools
 import importlib.metadata
 import operator
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,6 +27,9 @@ from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, read_earlier, resume_folder
 from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_run, train
+
+LEAST_SECONDS = 0.3
+"""Programs that took less time to compile are not cached."""
 
 _USAGE = f"""usage: purejaxrl-a3c COMMAND
 
@@ -77,15 +82,15 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
         print("\n".join(envs.list_names(*argv[1:2])))
     elif argv[0] == "evaluate":
         folder, options = parse_evaluate(argv[1:])
-        _cache_compilations(console)
-        evaluate_run(folder, options, console)
+        with _cached_compilations(console):
+            evaluate_run(folder, options, console)
     else:
         request = parse(argv)
-        _cache_compilations(console)
-        join_processes(request.options)
-        interrupts.listen()  # JAX's runtime for several processes takes SIGTERM for itself
-        check_platform()
-        return train(request, Console(stderr=True, quiet=jax.process_index() > 0), interrupts)
+        with _cached_compilations(console):
+            join_processes(request.options)
+            interrupts.listen()  # JAX's runtime for several processes takes SIGTERM for itself
+            check_platform()
+            return train(request, Console(stderr=True, quiet=jax.process_index() > 0), interrupts)
     return 0
 
 
@@ -162,8 +167,18 @@ def _stop_one_process(error: Exception) -> NoReturn:
     os._exit(1)  # a regular exit would wait for the lost process
 
 
-def _cache_compilations(console: Console) -> None:
-    """Keep compiled programs between runs, in the user's cache folder."""
+@contextlib.contextmanager
+def _cached_compilations(console: Console) -> Iterator[None]:
+    """Keep compiled programs between runs, in the user's cache folder.
+
+    Small programs between the large ones are read from there too, so the false alarms are hidden all the time.
+    """
+    _set_cache(console)
+    with quiet.quiet_cache():
+        yield
+
+
+def _set_cache(console: Console) -> None:
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = quiet.cache_folder()
@@ -176,4 +191,4 @@ def _cache_compilations(console: Console) -> None:
         say(console, f"note: every run compiles anew, because {folder} cannot be written to", style="yellow")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

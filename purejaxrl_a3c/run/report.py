@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 
 from purejaxrl_a3c.config import flat
-from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.progress import say
@@ -40,7 +39,7 @@ def evaluation_key(seed: int) -> Key:
 
 def evaluate_state(config: Any, state: State, options: Options, console: Console) -> np.ndarray:
     """Returns of whole episodes, float32 ``[evaluation_episodes]``."""
-    with console.status("evaluating"), quiet.quiet_cache():
+    with console.status("evaluating"):
         key, deterministic = evaluation_key(options.seed), not options.sample_actions
         return np.asarray(evaluate(config, state, key, options.evaluation_episodes, deterministic))
 

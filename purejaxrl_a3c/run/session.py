@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare, quiet
+from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare
 from purejaxrl_a3c.run.chunks import CompiledRun, agreed_signal, compile_run, run_in_chunks
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
 from purejaxrl_a3c.run.metrics_file import MetricsFile, read_columns
@@ -100,7 +100,7 @@ def evaluate_run(path: Path, options: Options, console: Console) -> None:
 
 def _compile(setting: prepare.Setting, console: Console) -> CompiledRun:
     try:
-        with console.status("compiling"), quiet.quiet_cache(), _explained("nothing was written"):
+        with console.status("compiling"), _explained("nothing was written"):
             return compile_run(setting.request.config, setting.on, setting.pretrained)
     except BaseException:
         if setting.folder:

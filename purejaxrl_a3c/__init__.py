@@ -2,6 +2,7 @@
 
 import importlib.metadata
 
+from purejaxrl_a3c import starting  # noqa: F401  first: it listens for Ctrl-C while JAX is imported
 from purejaxrl_a3c.algorithms import (
     a2c,
     a3c,

@@ -311,10 +311,14 @@ def test_a_home_folder_that_cannot_be_written_to_is_said(tmp_path, capsys, monke
     assert load(tmp_path / "run").state.iteration == 2
 
 
-def start(argv, **environment):
+MODULE = [sys.executable, "-m", "purejaxrl_a3c"]
+PROGRAM = [str(Path(sys.executable).with_name("purejaxrl-a3c"))]
+
+
+def start(argv, command=MODULE, **environment):
     # Tests that a shell runs in the background ignore Ctrl-C, and what they start would, too.
     return subprocess.Popen(
-        [sys.executable, "-m", "purejaxrl_a3c", *map(str, argv)],
+        [*command, *map(str, argv)],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
@@ -378,6 +382,19 @@ def test_ctrl_c_before_training_leaves_no_folder(tmp_path):
     assert process.returncode == 130, text
     assert "interrupted before training began; nothing was written" in text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [MODULE, PROGRAM], ids=["module", "program"])
+def test_ctrl_c_while_jax_is_imported_is_one_line(tmp_path, command):
+    # A module called as one that JAX imports early, which says that it is there and waits.
+    (tmp_path / "jaxlib.py").write_text(
+        "import pathlib, time; pathlib.Path(__file__ + '.there').touch(); time.sleep(60)"
+    )
+    process = start(RUN, command, PYTHONPATH=str(tmp_path))
+    wait_for((tmp_path / "jaxlib.py.there").exists, process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "\ninterrupted\n"
+    assert process.returncode == 130
 
 
 def test_a_platform_that_is_not_there_is_one_line():

@@ -20,6 +20,9 @@ ALGORITHM_COLORS = {
     "TD3": "navy",
     "D4PG": "orchid",
     "PQN": "limegreen",
+    "n-step Q": "saddlebrown",
+    "one-step Q": "steelblue",
+    "one-step SARSA": "olive",
 }
 """The colour of an algorithm, the same in every figure."""
 OTHER_COLORS = ("k", "C8", "C9", "0.55")

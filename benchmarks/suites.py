@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from purejaxrl_a3c import a2c, a3c, d4pg, dqn, ppo, pqn, r2d2, reinforce, rnd, sac, td3
+from purejaxrl_a3c import a2c, a3c, d4pg, dqn, nstep_q, ppo, pqn, r2d2, reinforce, rnd, sac, td3
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
+from purejaxrl_a3c.updates import Asynchrony, optimizers
+from purejaxrl_a3c.updates.clock import Service
 
 ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
 
@@ -88,6 +90,77 @@ def _pqn():
     return replace(
         pqn.Config(), total_frames=150_000, hidden_sizes=(64, 64), scale_rewards=True, **settings, **exploration
     )
+
+
+ARMS = ("DQN, prioritized", "DQN, not double", "DQN, without replay")
+"""Labels of curves in which one thing differs from DQN."""
+
+
+def _dqn_arms():
+    """DQN on Breakout, and what each of its parts is worth."""
+    plain: Any = replace(
+        dqn.Config(),
+        env_id="Breakout-MinAtar",
+        total_frames=1_000_000,
+        replay_size=100_000,
+        learning_starts=5_000,
+        updates_per_iteration=4,
+        n_step=1,
+        dueling=False,
+        hidden_sizes=(128,),
+        target_update_every=500,
+        learning_rate=1e-3,
+        epsilon_frames=100_000,
+    )
+    arms = (
+        replace(plain, prioritized=True),
+        replace(plain, double=False),
+        # A buffer of one rollout: every batch is of the newest frames.
+        replace(plain, replay_size=32),
+    )
+    return {"DQN": plain} | dict(zip(ARMS, arms, strict=True))
+
+
+def _pqn_minatar(env_id):
+    """Settings of Gallici et al. 2024 for MinAtar, with fully connected layers."""
+    return replace(
+        pqn.Config(),
+        env_id=env_id,
+        num_envs=128,
+        rollout_length=32,
+        epochs=2,
+        num_minibatches=32,
+        total_frames=10_000_000,
+        hidden_sizes=(128,),
+        learning_rate=5e-4,
+        q_lambda=0.65,
+        epsilon_final=0.05,
+        epsilon_frames=1_000_000,
+    )
+
+
+def _asynchronous(env_id, **changes):
+    """A3C and the Q-learning methods of the same paper, each with 16 workers of one environment."""
+    shared: dict[str, Any] = {
+        "env_id": env_id,
+        "total_frames": 500_000,
+        "num_workers": 16,
+        "envs_per_worker": 1,
+        "asynchrony": Asynchrony("clock", Service("gamma", 0.3)),
+    }
+    q: dict[str, Any] = {
+        "rollout_length": 5,
+        "optimizer": optimizers.Adam(learning_rate=1e-3),
+        "target_update_every": 200,
+        "epsilon_frames": 150_000,
+    }
+    one_step: Any = replace(nstep_q.Config(), n_step=1, **shared, **q, **changes)
+    return {
+        "A3C": replace(a3c.Config(), **shared),
+        "n-step Q": replace(one_step, n_step=5),
+        "one-step Q": one_step,
+        "one-step SARSA": replace(one_step, target="sarsa", epsilon_final=(0.05,)),
+    }
 
 
 SUITES: dict[str, dict[str, dict[str, Any]]] = {
@@ -273,6 +346,26 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             "R2D2": replace(r2d2.Config(), env_id="MemoryChain-bsuite"),
             **_dqn(env_id="MemoryChain-bsuite", total_frames=200_000),
         },
+        "CartPole-v1 without velocities": {
+            "R2D2": replace(
+                r2d2.Config(),
+                wrappers=Wrappers(observe=(0, 2), normalize_observations=True),
+                total_frames=300_000,
+                anneal_learning_rate=True,
+            )
+        },
+    },
+    # Five seeds each.
+    "replay_minatar": {"Breakout-MinAtar": _dqn_arms()},
+    "pqn_minatar": {
+        f"{game}-MinAtar": {"PQN": _pqn_minatar(f"{game}-MinAtar")}
+        for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")
+    },
+    # The methods of Mnih et al. 2016, on the clock.
+    "nstep_q": {
+        "CartPole-v1": _asynchronous("CartPole-v1", scale_rewards=True),
+        "Acrobot-v1": _asynchronous("Acrobot-v1"),
+        "Catch-bsuite": _asynchronous("Catch-bsuite"),
     },
     "reinforce": {
         "CartPole-v1": {

@@ -64,15 +64,7 @@ def parts(config):
     passes, count = 1, 1
     if isinstance(config, ppo.Config):
         passes, count = config.passes.epochs, config.passes.num_minibatches
-        objective = ppo.POLICY_LOSSES[config.policy_loss](
-            network,
-            config.objective,
-            estimator,
-            clip_range=config.clip_range,
-            clip_values=config.clip_values,
-            normalize_advantages=config.normalize_advantages,
-            axis_name=None,
-        )
+        objective = config.make_objective()(network, estimator=estimator)
 
     def start(key):
         key_network, key_env, key_act = jax.random.split(key, 3)

@@ -178,6 +178,7 @@ class Trajectory(NamedTuple):
     end_obs: Any = None  # the observation acted on after the last step: after a reset, if that step ended an episode
     bonus: Any = None  # float32 [T]: intrinsic rewards; None without a bonus
     next_value: Any = None  # float32 [T]: of the true successors, see `TargetNetwork`; None without one
+    staleness: Any = None  # int32 [T]: updates since the parameters that acted; None if none could be in between
 
 
 class Targets(NamedTuple):

@@ -95,7 +95,28 @@ CONFIGS: dict[str, Any] = {
         reinforce.Config(), num_envs=4, longest_episode=6, time_limit=6, **(PENDULUM | {"rollout_length": 12})
     ),
     "ppo": replace(
-        ppo.Config(), num_envs=8, epochs=2, num_minibatches=4, clip_values=True, learning_rate=1e-2, **SMALL
+        ppo.Config(),
+        num_envs=8,
+        epochs=2,
+        num_minibatches=4,
+        clip_range_above=0.2,
+        clip_values=True,
+        learning_rate=1e-2,
+        **SMALL,
+    ),
+    "ppo_stale": replace(
+        ppo.Config(),
+        num_envs=8,
+        num_workers=4,
+        epochs=2,
+        num_minibatches=2,
+        asynchrony=Asynchrony("clock", Service("exponential"), reads="lagged", lag=2.0, max_lag=3),
+        correction="masked",
+        weight_floor=0.9,
+        weight_limit=1.1,
+        clip_values=True,
+        learning_rate=1e-2,
+        **SMALL,
     ),
     "ppo_lstm_continuous": replace(
         ppo.Config(),
@@ -216,6 +237,7 @@ VARIANTS = (
     "a2c_lstm",
     "d4pg",
     "nstep_q",
+    "ppo_stale",
     "pqn",
     "pqn_lstm",
     "dqn",
@@ -297,6 +319,7 @@ FLOATS = {
     "adam_epsilon": 1e-2,
     "clip_c": 0.9,
     "clip_range": 0.01,
+    "clip_range_above": 0.01,
     "clip_rewards": 0.1,
     "clip_rho": 0.9,
     "correction_strength": 30.0,
@@ -326,6 +349,7 @@ FLOATS = {
     "q_lambda": 0.3,
     "rmsprop_decay": 0.9,
     "rmsprop_epsilon": 1e-2,
+    "second_moment_limit": 1e-6,
     "service_cv": 0.9,
     "smoothing_clip": 0.01,
     "smoothing_noise": 0.5,
@@ -338,6 +362,8 @@ FLOATS = {
     "value_max": 10.0,
     "value_min": -100.0,
     "value_rescaling": 1.0,
+    "weight_floor": 0.999,
+    "weight_limit": 1.001,
 }
 """Another value for every float."""
 
@@ -350,8 +376,13 @@ def unused_floats(config):
         unused |= {"initial_scale", "target_entropy"}
     else:
         unused |= {"target_entropy_share"}
-    if settings.get("correction", "none") == "none":
-        unused |= {"correction_strength"}
+    correction = settings.get("correction", "none")
+    if correction == "none":
+        unused |= {"correction_strength", "weight_limit"}
+    if correction not in ("masked", "masked_rollouts"):
+        unused |= {"weight_floor"}
+    if correction != "second_moment":
+        unused |= {"second_moment_limit"}
     if settings.get("reads") != "lagged":
         unused |= {"lag"}
     if settings.get("schedule") != "clock" or settings.get("service_law") == "exponential":

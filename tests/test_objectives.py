@@ -53,8 +53,8 @@ def every_objective(network, normalize_advantages=True):
     for name in get_args(objectives.Baseline):
         found[f"reinforce_{name}"] = reinforce(network, name, 5, SETTINGS), ()
     for name, make, more in (("clip", objectives.ppo_clip, ()), ("kl", objectives.ppo_kl, (jnp.float32(0.5),))):
-        settings = {"clip_range": 0.2, "clip_values": True, "normalize_advantages": normalize_advantages}
-        found[f"ppo_{name}"] = make(network, SETTINGS, estimator, **settings, axis_name=None), more
+        settings = objectives.Settings(objectives.Clip(0.2, 0.2), True, normalize_advantages)
+        found[f"ppo_{name}"] = make(network, SETTINGS, estimator, settings=settings), more
     return found
 
 

@@ -50,8 +50,9 @@ class Case:
         self.rows = jax.jit(act)(actor_state, 2)[1]
 
     def objective(self, make=objectives.ppo_clip, **changes):
-        names = ("clip_range", "clip_values", "normalize_advantages")
-        settings = {name: getattr(self.config, name) for name in names} | {"axis_name": None} | changes
+        config = replace(self.config, **changes)
+        clip = objectives.Clip(config.clip_range, config.clip_range)
+        settings = {"settings": objectives.Settings(clip, config.clip_values, config.normalize_advantages)}
         if make is objectives.policy_gradient:
             settings = {}
         config = self.config.objective
@@ -178,10 +179,10 @@ def learn(rule, objective, learner=None, start=0):
 
 def test_one_pass_with_one_minibatch_is_lockstep():
     objective = Objective(lambda params, rows: rows, lambda params, rows, *_: (jnp.mean((params - rows) ** 2), {}))
-    once, _ = learn(updates.minibatches(optax.adam(0.1), 1, 1), objective)
+    once, _ = learn(updates.lockstep(updates.in_passes(optax.adam(0.1), 1, 1)), objective)
     lockstep, _ = learn(updates.synchronous(optax.adam(0.1)), objective)
     assert once.params == lockstep.params != 0
-    twice, _ = learn(updates.minibatches(optax.adam(0.1), 1, 2), objective)
+    twice, _ = learn(updates.lockstep(updates.in_passes(optax.adam(0.1), 1, 2)), objective)
     assert twice.params != lockstep.params
 
 
@@ -191,7 +192,7 @@ def test_passes_are_the_steps_of_the_optimizer_leaf_by_leaf():
 
     params: Any = {"weights": jnp.array([0.3, -0.2, 0.1]), "bias": jnp.float32(0.5)}
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1))
-    rule = updates.minibatches(optimizer, 3, 1)
+    rule = updates.lockstep(updates.in_passes(optimizer, 3, 1))
     learner, reported = learn(rule, Objective(lambda params, rows: rows, loss), rule.init(KEY, params))
 
     rows: Any = jnp.arange(24.0).reshape(8, 3)
@@ -206,7 +207,7 @@ def test_passes_are_the_steps_of_the_optimizer_leaf_by_leaf():
 
 
 def test_every_pass_deals_out_every_item_once_and_anew():
-    _, reported = learn(updates.minibatches(optax.sgd(1.0), 3, 2), counting())
+    _, reported = learn(updates.lockstep(updates.in_passes(optax.sgd(1.0), 3, 2)), counting())
     dealt = np.asarray(reported["items"]).reshape(3, 8, 3)
     assert reported["gradient_norm"].shape == (6,)
     np.testing.assert_array_equal(dealt - dealt[..., :1], np.broadcast_to([0, 1, 2], dealt.shape))
@@ -218,7 +219,7 @@ def test_every_pass_deals_out_every_item_once_and_anew():
 def test_learning_stops_for_good_where_the_policy_has_moved_too_far():
     """Each update subtracts 1 from the parameter, and the divergence is looked up by how often that happened."""
     kls = [0.0, 0.01, 0.02, 0.05, 0.05, 0.05, 0.05]
-    _, reported = learn(updates.minibatches(optax.sgd(1.0), 4, 2), counting())
+    _, reported = learn(updates.lockstep(updates.in_passes(optax.sgd(1.0), 4, 2)), counting())
     quiet = (np.asarray(reported["items"]).reshape(8, -1) == 0).any(1)
     assert quiet[6:].any()
     for target_kl in (0.015, 0.02, 0.0, 1.0, None):
@@ -230,14 +231,16 @@ def test_learning_stops_for_good_where_the_policy_has_moved_too_far():
         assert (steps < 6) == (target_kl is not None and target_kl < 1)
 
         def run(target):
-            return learn(updates.minibatches(optax.sgd(1.0), 4, 2, target_kl=target), counting(kls))[0].params
+            return learn(updates.lockstep(updates.in_passes(optax.sgd(1.0), 4, 2, target_kl=target)), counting(kls))[
+                0
+            ].params
 
         assert run(target_kl) == jax.jit(run)(target_kl) == -steps
 
 
 def test_the_penalty_adapts_to_how_far_the_policy_moves():
     for kl, factor in ((0.029, 1.0), (0.031, 2.0), (0.0134, 1.0), (0.0132, 0.5)):
-        rule = updates.minibatches(optax.sgd(1.0), 1, 2, adaptive=updates.adaptive_kl(3.0, 0.02))
+        rule = updates.lockstep(updates.in_passes(optax.sgd(1.0), 1, 2, adaptive=updates.adaptive_kl(3.0, 0.02)))
         # What counts is the divergence after the last update.
         learner, _ = learn(rule, counting([9.0, 9.0, kl]), start=1)
         assert learner.adapted == (pytest.approx(3.0 * factor),)

@@ -30,21 +30,28 @@ def asynchronous(asynchrony, **options):
     return lambda optimizer, axis: updates.asynchronous(optimizer, W, asynchrony, axis_name=axis, **options)
 
 
+def actors(asynchrony):
+    return lambda optimizer, axis: updates.asynchronous_actors(updates.one_step(optimizer, axis), W, asynchrony)
+
+
 def averaging(mix):
     return lambda optimizer, axis: updates.averaging(optimizer, W, 2, mix, axis)
 
 
 RULES: dict[str, Any] = {
     "synchronous": updates.synchronous,
-    "minibatches": lambda optimizer, axis: updates.minibatches(
-        optimizer, 2, 1, target_kl=0.1, adaptive=updates.adaptive_kl(1.0, 0.1), axis_name=axis
+    "lockstep": lambda optimizer, axis: updates.lockstep(
+        updates.in_passes(optimizer, 2, 1, target_kl=0.1, adaptive=updates.adaptive_kl(1.0, 0.1), axis_name=axis)
     ),
     "random": asynchronous(Asynchrony()),
     "round_robin_lagged": asynchronous(Asynchrony("round_robin", reads="lagged", lag=1.0, max_lag=2)),
     "torn_leaves": asynchronous(Asynchrony(reads="torn_leaves")),
     "clock": asynchronous(CLOCK),
-    "at_newest": asynchronous(Asynchrony(), gradient_at_newest=True),
-    "clock_at_newest": asynchronous(CLOCK, gradient_at_newest=True),
+    "actors": actors(Asynchrony()),
+    "clocked_actors": actors(CLOCK),
+    "actors_in_passes": lambda optimizer, axis: updates.asynchronous_actors(
+        updates.in_passes(optimizer, 2, 1, axis_name=axis), W, Asynchrony("round_robin")
+    ),
     "overlapped": lambda optimizer, axis: updates.overlapped(optimizer, W, Asynchrony(device_delay=2), axis),
     "mean": averaging(updates.mean(optax.sgd(0.7, 0.9, nesterov=True))),
     "ring": averaging(updates.ring()),

@@ -138,7 +138,7 @@ def test_a_batch_has_at_least_one_push_and_at_most_one_of_each_worker(max_pushes
 def test_gradients_at_the_newest_parameters_equal_the_event_loop(schedule):
     optimizer = OPTIMIZERS["adam"]
     settings = Asynchrony(schedule, Service("exponential"), reads="lagged", lag=2, max_lag=3)
-    rule = asynchronous(optimizer, W, settings, gradient_at_newest=True)
+    rule: Any = updates.asynchronous_actors(updates.one_step(optimizer), W, settings)
     update = jax.jit(rule.update, static_argnums=2)
     learner, reported, events = rule.init(KEY, PARAMS), [], []
     for i in range(ROUNDS):

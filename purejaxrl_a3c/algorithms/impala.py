@@ -46,13 +46,8 @@ class Config:
         check(self)
         workers = self.rollouts.num_workers
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=workers)
-        rule = updates.asynchronous(
-            optimizers.make(self.optimizer, num_updates=layout.iterations * workers),
-            workers,
-            self.asynchrony,
-            gradient_at_newest=True,
-            axis_name=axis_name,
-        )
+        optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations * workers)
+        rule = updates.asynchronous_actors(updates.one_step(optimizer, axis_name), workers, self.asynchrony)
         make_objective = partial(
             objectives.off_policy_gradient,
             config=self.objective,

@@ -1,16 +1,22 @@
 """PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347), clipped or with a penalty.
 
+With workers, or with lagged reads, it learns from rollouts of older parameters, as asynchronous training of large
+models does, and `objectives.stale` has the corrections for that.
+
 Numbers in brackets are those of "The 37 implementation details of PPO" (Huang et al. 2022, ICLR blog track).
 """
 
 from functools import partial
 from typing import Literal
 
+import optax
+
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
-from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.config import NonNegative, Positive, check, configuration
-from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus, UpdateRule
-from purejaxrl_a3c.updates import optimizers
+from purejaxrl_a3c.checks import check_divides, reject
+from purejaxrl_a3c.config import Count, NonNegative, Positive, check, configuration, is_concrete
+from purejaxrl_a3c.objectives.stale import CORRECTIONS
+from purejaxrl_a3c.types import Algorithm, AxisName, ClockedRule, MakeBonus, MakeObjective, UpdateRule
+from purejaxrl_a3c.updates import corrections, optimizers
 
 POLICY_LOSSES = {"clip": objectives.ppo_clip, "kl": objectives.ppo_kl}
 
@@ -31,6 +37,8 @@ class Config:
     Kullback-Leibler divergence with an adaptive coefficient."""
     clip_range: Positive = 0.2
     """Distance from 1 at which the probability ratio is clipped (0.2 in Schulman et al. 2017, 0.1 there for Atari)."""
+    clip_range_above: Positive | None = None
+    """Distance above 1, if it is not that below 1 (0.28 in DAPO, Yu et al. 2025, arXiv 2503.14476); None: the same."""
     kl_penalty: NonNegative = 1.0
     """Coefficient of the Kullback-Leibler penalty at the start of the run; it adapts quickly (Schulman et al. 2017)."""
     kl_penalty_target: Positive = 0.01
@@ -43,6 +51,11 @@ class Config:
     al. 2021 found that it hurts)."""
     normalize_advantages: bool = True
     """Whether advantages have mean 0 and standard deviation 1 in each minibatch [7]."""
+    num_workers: Count = 1
+    """Workers that share the environments out. Each acts with its own snapshot of the parameters, and its rollouts are
+    learned from when it pushes them, at the newest parameters."""
+    asynchrony: updates.Asynchrony = updates.Asynchrony()
+    stale: objectives.StaleConfig = objectives.StaleConfig()
 
     def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
@@ -56,40 +69,63 @@ class Config:
         """
         check(self)
         self._check_minibatches()
-        per_iteration = self.passes.updates
-        layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=per_iteration)
-        make_objective = partial(
-            POLICY_LOSSES[self.policy_loss],
-            config=self.objective,
-            clip_range=self.clip_range,
-            clip_values=self.clip_values,
-            normalize_advantages=self.normalize_advantages,
-            axis_name=axis_name,
+        self._check_staleness()
+        per_iteration = self.num_workers * self.passes.updates
+        layout = loops.make_layout(
+            self.rollouts, axis_name, updates_per_iteration=per_iteration, num_workers=self.num_workers
         )
+        rule = self._rule(layout.iterations * per_iteration, axis_name)
         return loops.on_policy(
             self.env,
             self.network,
             self.objective.gamma,
             layout,
-            make_objective,
-            optimizers.report_clipping(self._rule(layout.iterations * per_iteration, axis_name), self.optimizer),
+            self.make_objective(axis_name),
+            optimizers.report_clipping(rule, self.optimizer),
+            weights_per_worker=self.num_workers > 1,
             make_bonus=make_bonus,
         )
 
-    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule:
-        return updates.minibatches(
-            optimizers.make(self.optimizer, num_updates),
+    def make_objective(self, axis_name: AxisName = None) -> MakeObjective:
+        """What makes the objective of these settings."""
+        above = self.clip_range if self.clip_range_above is None else self.clip_range_above
+        clip = objectives.Clip(self.clip_range, above)
+        settings = objectives.Settings(clip, self.clip_values, self.normalize_advantages, axis_name, self.stale)
+        return partial(POLICY_LOSSES[self.policy_loss], config=self.objective, settings=settings)
+
+    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
+        optimizer = optimizers.make(self.optimizer, num_updates)
+        if self.stale.correction == "effective_sample_size":
+            optimizer = optax.chain(optimizer, corrections.scale_by_effective_sample_size())
+        adaptive = updates.adaptive_kl(self.kl_penalty, self.kl_penalty_target) if self.policy_loss == "kl" else None
+        learning = updates.in_passes(
+            optimizer,
             self.passes.epochs,
             self.passes.num_minibatches,
             target_kl=self.target_kl,
-            adaptive=updates.adaptive_kl(self.kl_penalty, self.kl_penalty_target) if self.policy_loss == "kl" else None,
+            adaptive=adaptive,
             axis_name=axis_name,
         )
+        if self.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock":
+            return updates.lockstep(learning)
+        return updates.asynchronous_actors(learning, self.num_workers, self.asynchrony)
 
     def _check_minibatches(self) -> None:
-        envs, steps = self.rollouts.num_envs, self.rollouts.rollout_length
-        updates.check_passes(self.passes, envs, steps, self.network.body.core)
+        check_divides("num_workers", self.num_workers, "num_envs", self.rollouts.num_envs)
+        envs, steps = self.rollouts.num_envs // self.num_workers, self.rollouts.rollout_length
+        reason = updates.whole_rollouts(self.network.body.core)
+        if CORRECTIONS[self.stale.correction].whole_rollouts:
+            reason = f"as the correction {self.stale.correction} needs whole rollouts"
+        updates.check_passes(self.passes, envs, steps, reason)
         if self.normalize_advantages and self.passes.num_minibatches == envs * steps:
             # The advantage of a single step is normalised to 0, from which nothing is learned.
             accepted = f"less than {envs * steps}, so that a minibatch has more than one step to normalise over"
             reject("num_minibatches", self.passes.num_minibatches, accepted)
+
+    def _check_staleness(self) -> None:
+        stale = self.stale
+        if self.policy_loss != "clip" and stale.correction != "none":
+            reject("correction", stale.correction, "none unless policy_loss is clip")
+        known = is_concrete(stale.weight_floor) and is_concrete(stale.weight_limit)
+        if known and stale.weight_floor >= stale.weight_limit:
+            reject("weight_floor", stale.weight_floor, f"less than weight_limit, {stale.weight_limit}")

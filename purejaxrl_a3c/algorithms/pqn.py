@@ -38,17 +38,18 @@ class Config:
         """
         check(self)
         check_no_bonus("pqn", make_bonus)
-        updates.check_passes(self.passes, self.rollouts.num_envs, self.rollouts.rollout_length, self.network.core)
+        reason = updates.whole_rollouts(self.network.core)
+        updates.check_passes(self.passes, self.rollouts.num_envs, self.rollouts.rollout_length, reason)
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=self.passes.updates)
         optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations * self.passes.updates)
-        rule = updates.minibatches(optimizer, self.passes.epochs, self.passes.num_minibatches, axis_name=axis_name)
+        learning = updates.in_passes(optimizer, self.passes.epochs, self.passes.num_minibatches, axis_name=axis_name)
         return loops.on_policy(
             self.env,
             self.network,
             self.objective.gamma,
             layout,
             partial(objectives.q_learning, estimate=partial(returns.gae, gae_lambda=self.objective.q_lambda)),
-            optimizers.report_clipping(rule, self.optimizer),
+            optimizers.report_clipping(updates.lockstep(learning), self.optimizer),
             make_network=networks.make_q,
             exploration=loops.epsilon_greedy(self.exploration),
         )

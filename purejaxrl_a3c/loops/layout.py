@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import collectives
-from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.checks import check_divides, reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.loops.config import Batch, Workers
 from purejaxrl_a3c.types import AxisName
@@ -64,6 +64,7 @@ def make_layout(
     axis_name: AxisName,
     split: Literal["workers", "envs"] = "envs",
     updates_per_iteration: int = 1,
+    num_workers: int = 1,
 ) -> EnvLayout:
     """The `EnvLayout` of a run.
 
@@ -72,12 +73,14 @@ def make_layout(
         axis_name: of the devices that share it out, or None.
         split: what devices share out; a `Batch` has environments only.
         updates_per_iteration: gradient steps of an iteration, which are counted too.
+        num_workers: that share out the environments of a `Batch`.
 
     Raises:
         InputError: if not a single iteration fits into the run, or more than can be counted.
     """
     if isinstance(rollouts, Batch):
-        workers, envs, split_name = 1, rollouts.num_envs, "num_envs"
+        check_divides("num_workers", num_workers, "num_envs", rollouts.num_envs)
+        workers, envs, split_name = num_workers, rollouts.num_envs // num_workers, "num_envs"
     else:
         workers, envs = rollouts.num_workers, rollouts.envs_per_worker
         split_name = "num_workers" if split == "workers" else "envs_per_worker"

@@ -15,7 +15,7 @@ from purejaxrl_a3c.objectives.deterministic import (
 )
 from purejaxrl_a3c.objectives.off_policy_gradient import OffPolicy, off_policy_gradient
 from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
-from purejaxrl_a3c.objectives.proximal import ppo_clip, ppo_kl
+from purejaxrl_a3c.objectives.proximal import Settings, ppo_clip, ppo_kl
 from purejaxrl_a3c.objectives.q_learning import Bootstrap, double, greedy, next_values, q_learning, sarsa
 from purejaxrl_a3c.objectives.recurrent import (
     Rescaling,
@@ -28,6 +28,7 @@ from purejaxrl_a3c.objectives.recurrent import (
 )
 from purejaxrl_a3c.objectives.reinforce import Baseline, in_a_whole_episode, reinforce
 from purejaxrl_a3c.objectives.soft import SoftConfig, kind_of, soft_gradients
+from purejaxrl_a3c.objectives.stale import Clip, StaleConfig
 from purejaxrl_a3c.objectives.target_network import follow, no_target_network, target_network
 from purejaxrl_a3c.objectives.targets import bootstrap_values, extrinsic, from_next_values, successor_values
 from purejaxrl_a3c.objectives.temporal_difference import chosen, clipped_error_loss, dqn_gradient, q_values
@@ -36,6 +37,7 @@ __all__ = [
     "Baseline",
     "Bootstrap",
     "CategoricalConfig",
+    "Clip",
     "Config",
     "DeterministicConfig",
     "LambdaConfig",
@@ -43,7 +45,9 @@ __all__ = [
     "OffPolicy",
     "QConfig",
     "Rescaling",
+    "Settings",
     "SoftConfig",
+    "StaleConfig",
     "ValueKind",
     "bootstrap_values",
     "burned_in",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import collectives
-from purejaxrl_a3c.objectives import returns
+from purejaxrl_a3c.objectives import returns, stale
 from purejaxrl_a3c.objectives.config import Config
 from purejaxrl_a3c.objectives.items import split_steps
 from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
@@ -29,7 +29,7 @@ from purejaxrl_a3c.types import (
 class MinibatchItems(NamedTuple):
     """What PPO learns from, fixed for all passes over a rollout: ``M`` items that a minibatch never cuts.
 
-    See `split_steps` for what an item is.
+    See `split_steps` for what an item is; some corrections need whole rollouts.
     """
 
     carry: Carry  # [M, ...]: before the first step of the item
@@ -40,97 +40,70 @@ class MinibatchItems(NamedTuple):
     policy: Any  # the action distributions before the first pass
     value: jax.Array  # before the first pass
     targets: Targets
+    log_prox: Any = ()  # log-probability of the action before the first pass, where the loss needs it
+    staleness: Any = ()  # int32: that of the policy that acted, where the loss needs it
 
 
 class PolicyLoss(Protocol):
     """PPO's loss of a policy, for every step."""
 
-    def __call__(self, ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+    def __call__(self, steps: stale.Steps, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
         """The loss ``[M, T]``.
 
         Args:
-            ratio: ``[M, T]``, the action's probability now over its probability when it was sampled.
-            advantage: ``[M, T]``.
+            steps: the `stale.Steps`.
             kl: ``[M, T]``, divergence from the policy before the first pass, in nats.
             *adapted: coefficients that the update rule keeps.
         """
         ...
 
 
-def ppo_clip(
-    network: Network,
-    config: Config,
-    estimator: TargetEstimator,
-    *,
-    clip_range: float | jax.Array,
-    clip_values: bool,
-    normalize_advantages: bool,
-    axis_name: AxisName,
-) -> Objective:
-    """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.minibatches`.
+class Settings(NamedTuple):
+    """What both of PPO's losses share."""
+
+    clip: stale.Clip  # of the probability ratio
+    clip_values: bool  # whether moving a value by more than ``clip.below`` gains nothing
+    normalize_advantages: bool  # over each minibatch, see `normalized`
+    axis_name: AxisName = None  # of the devices that share the environments, or None
+    correcting: stale.StaleConfig = stale.StaleConfig()  # for stale rollouts; only of the clipped surrogate
+
+
+def ppo_clip(network: Network, config: Config, estimator: TargetEstimator, *, settings: Settings) -> Objective:
+    """PPO's clipped surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 7), for `updates.in_passes`.
 
     ``mean over steps of: - min(rho A, clip(rho, 1 - clip_range, 1 + clip_range) A) - ...``, with the other terms of
     `objectives.policy_gradient` and ``rho = pi(a|s) / pi_old(a|s)``. At ``rho = 1`` the gradients are those of
-    `objectives.policy_gradient`.
+    `objectives.policy_gradient`. A correction for stale rollouts replaces the first term, see `stale`.
 
     Args:
         network: the `Network`.
         config: settings of the returns and of the weights in the loss.
         estimator: turns rewards into targets: `extrinsic`, or a bonus's.
-        clip_range: distance from 1 to which the probability ratio is clipped.
-        clip_values: whether moving a value by more than ``clip_range`` gains nothing.
-        normalize_advantages: whether advantages are normalized over each minibatch, see `normalized`.
-        axis_name: name of the axis of devices that share the environments, or None.
+        settings: the `Settings`.
     """
+    correcting = settings.correcting
+    correction = stale.CORRECTIONS[correcting.correction]
 
-    def policy_loss(ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+    def policy_loss(steps: stale.Steps, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
         del kl, adapted
-        clipped = jnp.clip(ratio, 1 - clip_range, 1 + clip_range)
-        return -jnp.minimum(ratio * advantage, clipped * advantage)
+        return correction.loss(steps, settings.clip, correcting)
 
-    return _ppo(
-        network,
-        config,
-        estimator,
-        policy_loss,
-        clip_range=clip_range,
-        clip_values=clip_values,
-        normalize_advantages=normalize_advantages,
-        axis_name=axis_name,
-    )
+    return _ppo(network, config, estimator, policy_loss, settings, correction, correcting.correction == "vtrace")
 
 
-def ppo_kl(
-    network: Network,
-    config: Config,
-    estimator: TargetEstimator,
-    *,
-    clip_range: float | jax.Array,
-    clip_values: bool,
-    normalize_advantages: bool,
-    axis_name: AxisName,
-) -> Objective:
-    """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.minibatches`.
+def ppo_kl(network: Network, config: Config, estimator: TargetEstimator, *, settings: Settings) -> Objective:
+    """PPO's penalised surrogate (Schulman et al. 2017, arXiv 1707.06347, equation 8), for `updates.in_passes`.
 
     ``mean over steps of: - rho A + coefficient KL(pi_old || pi) - ...``. The coefficient is the third argument of the
-    loss; the update rule keeps and adapts it. Arguments are those of `ppo_clip`; ``clip_range`` only matters to the
-    values, and to the reported ``clip_fraction``.
+    loss; the update rule keeps and adapts it. Arguments are those of `ppo_clip`; the clip only matters to the values,
+    and to the reported ``clip_fraction``.
     """
 
-    def policy_loss(ratio: jax.Array, advantage: jax.Array, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
+    def policy_loss(steps: stale.Steps, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
         (coefficient,) = adapted
-        return coefficient * kl - ratio * advantage
+        return coefficient * kl - returns.importance_weight(steps.log_theta - steps.log_mu) * steps.advantage
 
-    return _ppo(
-        network,
-        config,
-        estimator,
-        policy_loss,
-        clip_range=clip_range,
-        clip_values=clip_values,
-        normalize_advantages=normalize_advantages,
-        axis_name=axis_name,
-    )
+    return _ppo(network, config, estimator, policy_loss, settings, stale.CORRECTIONS["none"], False)
 
 
 def normalized(advantage: jax.Array, axis_name: AxisName = None) -> jax.Array:
@@ -150,59 +123,76 @@ def _ppo(
     config: Config,
     estimator: TargetEstimator,
     policy_loss: PolicyLoss,
-    *,
-    clip_range: float | jax.Array,
-    clip_values: bool,
-    normalize_advantages: bool,
-    axis_name: AxisName,
+    settings: Settings,
+    correction: stale.Correction,
+    uses_vtrace: bool,
 ) -> Objective:
     """PPO with this loss of the policy.
 
-    It reports what `objectives.policy_gradient` does, ``kl`` (divergence from the policy before the first pass, nats)
-    and ``clip_fraction`` (share of the steps whose probability ratio lies outside of the clip range).
+    It reports what `objectives.policy_gradient` does, ``kl`` (divergence from the policy before the first pass, nats),
+    ``clip_fraction`` (share of the steps whose probability ratio lies outside of the clip range), ``log_ratio_square``
+    (mean square of the ratio's logarithm) and `stale.effective_sample_size`.
     """
 
     def loss(params: Params, batch: MinibatchItems, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
         _, outputs = network.unroll(params, batch.carry, batch.obs, batch.first)
-        ratio = returns.importance_weight(outputs.policy.log_prob(batch.action) - batch.log_prob)
+        log_theta = outputs.policy.log_prob(batch.action)
+        log_ratio = log_theta - batch.log_prob
+        ratio = returns.importance_weight(log_ratio)
         kl = batch.policy.kl(outputs.policy)
         advantage = batch.targets.advantage
-        if normalize_advantages:
-            advantage = normalized(advantage, axis_name)
+        if settings.normalize_advantages:
+            advantage = normalized(advantage, settings.axis_name)
         error = jnp.square(outputs.value - batch.targets.value)
-        if clip_values:
-            change = jnp.clip(outputs.value - batch.value, -clip_range, clip_range)
+        if settings.clip_values:
+            change = jnp.clip(outputs.value - batch.value, -settings.clip.below, settings.clip.below)
             error = jnp.maximum(error, jnp.square(batch.value + change - batch.targets.value))
+        steps = stale.Steps(batch.log_prob, log_theta, advantage, batch.log_prox, batch.staleness)
         terms = {
-            "policy_loss": policy_loss(ratio, advantage, kl, *adapted).mean(),
+            "policy_loss": policy_loss(steps, kl, *adapted).mean(),
             "value_loss": sum_of_values(error, ratio).mean(),
             "entropy": outputs.policy.entropy().mean(),
             "value_mean": outputs.value.mean(),
             "kl": kl.mean(),
-            "clip_fraction": (jnp.abs(ratio - 1) > clip_range).mean(dtype=jnp.float32),
+            "clip_fraction": (settings.clip(ratio) != ratio).mean(dtype=jnp.float32),
+            "log_ratio_square": jnp.square(log_ratio).mean(),
+            "effective_sample_size": stale.effective_sample_size(log_ratio),
         }
         fit = explained_variance(outputs.value, batch.targets.value, jnp.ones_like(ratio))
         return weighted(terms, config), terms | {"explained_variance": fit}
 
     def prepare(params: Params, trajectories: Trajectory) -> MinibatchItems:
-        return make_items(network, config, estimator, params, trajectories)
+        items = make_items(network, config, estimator, params, trajectories, uses_vtrace)
+        if "log_prox" not in correction.needs:
+            items = items._replace(log_prox=())
+        if "staleness" not in correction.needs:
+            items = items._replace(staleness=())
+        return items if correction.whole_rollouts else split_steps(network, items)
 
     return Objective(prepare, loss)
 
 
 def make_items(
-    network: Network, config: Config, estimator: TargetEstimator, params: Params, trajectories: Trajectory
+    network: Network,
+    config: Config,
+    estimator: TargetEstimator,
+    params: Params,
+    trajectories: Trajectory,
+    uses_vtrace: bool,
 ) -> MinibatchItems:
-    """The items of the minibatches of trajectories ``[B, T]``, with targets at ``params``."""
+    """Everything about trajectories ``[B, T]`` that is fixed for all passes, with targets at ``params``."""
     _, outputs = network.unroll(params, trajectories.carry, trajectories.obs, trajectories.first)
+    log_prox = outputs.policy.log_prob(trajectories.action)
 
-    def estimate(**block: jax.Array) -> Targets:
-        return returns.gae(**block, gae_lambda=config.gae_lambda)
+    def targets_of_one(value: jax.Array, log_rho: jax.Array, trajectory: Trajectory) -> Targets:
+        def estimate(**block: jax.Array) -> Targets:
+            if uses_vtrace:
+                return returns.vtrace(**block, log_rho=log_rho, gae_lambda=config.gae_lambda)
+            return returns.gae(**block, gae_lambda=config.gae_lambda)
 
-    def targets_of_one(value: jax.Array, trajectory: Trajectory) -> Targets:
         return estimator.targets(estimate, value, estimator.bootstrap(params, trajectory), trajectory)
 
-    items = MinibatchItems(
+    return MinibatchItems(
         carry=trajectories.carry,
         obs=trajectories.obs,
         first=trajectories.first,
@@ -210,6 +200,7 @@ def make_items(
         log_prob=trajectories.log_prob,
         policy=outputs.policy,
         value=outputs.value,
-        targets=jax.vmap(targets_of_one)(outputs.value, trajectories),
+        targets=jax.vmap(targets_of_one)(outputs.value, log_prox - trajectories.log_prob, trajectories),
+        log_prox=log_prox,
+        staleness=jnp.zeros(log_prox.shape, jnp.int32) if trajectories.staleness is None else trajectories.staleness,
     )
-    return split_steps(network, items)

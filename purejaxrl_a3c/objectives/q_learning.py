@@ -88,7 +88,7 @@ def q_learning(network: Network, estimate: ReturnEstimator, estimator: TargetEst
 
     Mnih et al. sum over the steps of a rollout, Gallici et al. take the mean. This is the mean, for the reasons that
     `policy_gradient` has. It reports ``value_loss``, the mean of the squared errors; ``value_mean``, that of the
-    largest Q-values; and `explained_variance`. It serves `updates.minibatches` as well as the other rules.
+    largest Q-values; and `explained_variance`. It serves `updates.in_passes` as well as the other rules.
 
     Args:
         network: a `Network` of Q-values.

@@ -16,6 +16,7 @@ from purejaxrl_a3c.types import AxisName, ClockedRule, Key, Objective, Params, S
 from purejaxrl_a3c.updates import pushes
 from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, check_asynchrony
 from purejaxrl_a3c.updates.clocked import clocked
+from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.pushes import Arrivals, Learner, Setup
 
 
@@ -25,7 +26,6 @@ def asynchronous(
     asynchrony: Asynchrony,
     *,
     max_pushes: int | None = None,
-    gradient_at_newest: bool = False,
     axis_name: AxisName = None,
 ) -> UpdateRule | ClockedRule:
     """Asynchronous advantage actor-critic (Mnih et al. 2016, arXiv 1602.01783, algorithm S3).
@@ -48,11 +48,7 @@ def asynchronous(
         max_pushes: on the clock, how many pushes a batch may have, ``L``, at most ``W``; None: half the workers. One
             device computes so many rollouts and gradients at once, and of more many would be thrown away; several
             devices compute those of all their workers. It changes no distribution.
-        gradient_at_newest: take a worker's gradient when it pushes, at the shared parameters of that moment, as
-            IMPALA's learner does; the staleness is then that of the trajectories, for the objective to correct. Pushes
-            depend on each other, so the gradients are taken one after the other.
-        axis_name: the axis of the devices that share the workers out or, with ``gradient_at_newest``, every worker's
-            environments; or None.
+        axis_name: the axis of the devices that share the workers out, or None.
 
     Returns:
         On the clock a `ClockedRule`, otherwise an `UpdateRule`.
@@ -60,25 +56,65 @@ def asynchronous(
     Raises:
         InputError: if the settings do not go together.
     """
+    workers_here = collectives.part("num_workers", num_workers, axis_name)
+    setup = Setup(
+        optimizer=optax.with_extra_args_support(optimizer),
+        asynchrony=asynchrony,
+        num_workers=num_workers,
+        workers_here=workers_here,
+        max_pushes=_most_pushes(asynchrony, num_workers, max_pushes),
+        learning=None,
+        axis_name=axis_name,
+    )
+    return _make_rule(setup)
+
+
+def asynchronous_actors(
+    learning: Learning, num_workers: int, asynchrony: Asynchrony, *, max_pushes: int | None = None
+) -> UpdateRule | ClockedRule:
+    """Workers that only act: each pushes its rollouts, which a learner learns from at once, at the newest parameters.
+
+    The staleness is that of the rollouts, for the objective to correct; it finds it in ``Trajectory.staleness``. One
+    push depends on the one before, so the learner learns from one worker after the other. Schedules, reads and
+    staleness are those of `asynchronous`.
+
+    Args:
+        learning: how the rollouts of one worker are learned from: `one_step` for IMPALA, `in_passes` for PPO. Several
+            devices share every worker's environments out, as the learning is told.
+        num_workers: ``W``.
+        asynchrony: as of `asynchronous`.
+        max_pushes: as of `asynchronous`.
+
+    Returns:
+        On the clock a `ClockedRule`, otherwise an `UpdateRule`.
+
+    Raises:
+        InputError: if the settings do not go together.
+    """
+    setup = Setup(
+        optimizer=optax.with_extra_args_support(optax.identity()),
+        asynchrony=asynchrony,
+        num_workers=num_workers,
+        workers_here=num_workers,
+        max_pushes=_most_pushes(asynchrony, num_workers, max_pushes),
+        learning=learning,
+        axis_name=None,
+    )
+    return _make_rule(setup)
+
+
+def _most_pushes(asynchrony: Asynchrony, num_workers: int, max_pushes: int | None) -> int:
+    """Pushes of an update; checks the settings."""
     check_asynchrony(asynchrony, num_workers)
     if asynchrony.device_delay:
         checks.reject("device_delay", asynchrony.device_delay, "0, except in A3C, see `updates.overlapped`")
     if max_pushes is not None and not 1 <= max_pushes <= num_workers:
         checks.reject("max_pushes", max_pushes, f"an int from 1 to num_workers, {num_workers}")
-    on_clock = asynchrony.schedule == "clock"
-    # Where the gradient is taken at the newest parameters, every device needs all workers, and has a part of each.
-    shared_by_worker = None if gradient_at_newest else axis_name
-    setup = Setup(
-        optimizer=optax.with_extra_args_support(optimizer),
-        asynchrony=asynchrony,
-        num_workers=num_workers,
-        workers_here=collectives.part("num_workers", num_workers, shared_by_worker),
-        max_pushes=(max_pushes or (num_workers + 1) // 2) if on_clock else num_workers,
-        gradient_at_newest=gradient_at_newest,
-        axis_name=shared_by_worker,
-        mean_over=axis_name if gradient_at_newest else None,
-    )
-    return clocked(setup) if on_clock else _once_a_round(setup)
+    return (max_pushes or (num_workers + 1) // 2) if asynchrony.schedule == "clock" else num_workers
+
+
+def _make_rule(setup: Setup) -> UpdateRule | ClockedRule:
+    return clocked(setup) if setup.asynchrony.schedule == "clock" else _once_a_round(setup)
 
 
 def _once_a_round(setup: Setup) -> UpdateRule:
@@ -92,12 +128,13 @@ def _once_a_round(setup: Setup) -> UpdateRule:
         return learner.snapshots
 
     def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
+        key, push_keys = pushes.split_key(setup, key, setup.num_workers)
         key_order, key_reads = jax.random.split(key)
         workers = ORDERS[setup.asynchrony.schedule](key_order, setup.num_workers)
         # Rows are workers, and each worker pulls after its own push.
         arrivals = Arrivals(workers, None, row=workers, pull_after=jnp.argsort(workers).astype(jnp.int32))
         learner, metrics, reported = pushes.push_all(
-            setup, key_reads, learner, objective, actor(learner), trajectories, arrivals
+            setup, key_reads, push_keys, learner, objective, actor(learner), trajectories, arrivals
         )
         return learner, metrics | reported
 

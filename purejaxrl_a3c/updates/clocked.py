@@ -36,7 +36,10 @@ def clocked(setup: Setup) -> ClockedRule:
     ) -> tuple[Learner, Scalars]:
         arrivals = Arrivals(batch.pushers, batch.pushed, batch.row, batch.pull_after)
         acting = actor(learner, batch)
-        learner, metrics, reported = pushes.push_all(setup, key, learner, objective, acting, trajectories, arrivals)
+        key, push_keys = pushes.split_key(setup, key, setup.max_pushes)
+        learner, metrics, reported = pushes.push_all(
+            setup, key, push_keys, learner, objective, acting, trajectories, arrivals
+        )
         metrics = jax.tree.map(lambda x: x[batch.row], metrics)
         return learner, metrics | reported | {"virtual_time": batch.time}
 

@@ -43,6 +43,29 @@ def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def scale_by_effective_sample_size() -> optax.GradientTransformationExtraArgs:
+    """Multiply the step by the root of the effective sample size, as a share (arXiv 2602.17616).
+
+    It belongs behind the optimizer, for the reason that `scale_by_staleness` has.
+
+    Returns:
+        An optax transformation that takes ``effective_sample_size``, see `objectives.stale`.
+    """
+
+    def init(params: Params) -> optax.EmptyState:
+        del params
+        return optax.EmptyState()
+
+    def update(
+        updates: Params, state: Any, params: Params = None, *, effective_sample_size: jax.Array, **rest: Any
+    ) -> tuple[Params, Any]:
+        del params, rest
+        scale = jnp.sqrt(effective_sample_size)
+        return jax.tree.map(lambda x: x * scale.astype(x.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 class _MeanSquare(NamedTuple):
     value: Params
 

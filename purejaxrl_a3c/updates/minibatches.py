@@ -1,4 +1,4 @@
-"""PPO's rule: several passes over a rollout, in minibatches."""
+"""PPO's learning: several passes over a rollout, in minibatches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from purejaxrl_a3c.checks import check_divides
 from purejaxrl_a3c.config import Count, configuration
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of, ravel
+from purejaxrl_a3c.updates.learning import Learning
 
 
 @configuration
@@ -31,20 +32,25 @@ class Passes:
         return self.epochs * self.num_minibatches
 
 
-def check_passes(passes: Passes, num_envs: int, rollout_length: int, core: str) -> None:
+def whole_rollouts(core: str) -> str | None:
+    """Why a minibatch must hold the whole rollout of an environment, for `check_passes`; None: it need not."""
+    return None if core == "feed_forward" else "as the core is recurrent"
+
+
+def check_passes(passes: Passes, num_envs: int, rollout_length: int, reason: str | None) -> None:
     """Check that minibatches of equal size can be made of a rollout.
 
     Args:
         passes: the settings.
-        num_envs: environments of the run.
+        num_envs: environments whose rollouts are learned from at once.
         rollout_length: ``T``.
-        core: the name of the network's core.
+        reason: why a minibatch must hold whole rollouts; None: it holds single steps.
 
     Raises:
         InputError: naming ``num_minibatches``.
     """
-    if core != "feed_forward":
-        check_divides("num_minibatches", passes.num_minibatches, "num_envs, as the core is recurrent", num_envs)
+    if reason is not None:
+        check_divides("num_minibatches", passes.num_minibatches, f"num_envs, {reason}", num_envs)
     else:
         steps = num_envs * rollout_length
         check_divides("num_minibatches", passes.num_minibatches, "num_envs * rollout_length", steps)
@@ -92,7 +98,14 @@ def adaptive_kl(coefficient: float | jax.Array, target: float | jax.Array) -> Ad
     return Adaptive(start, adapt)
 
 
-def minibatches(
+class _State(NamedTuple):
+    """What changes with the parameters, see `Learner`."""
+
+    opt_state: Any
+    adapted: tuple[jax.Array, ...]
+
+
+def in_passes(
     optimizer: optax.GradientTransformation,
     epochs: int,
     num_minibatches: int,
@@ -100,11 +113,11 @@ def minibatches(
     target_kl: float | jax.Array | None = None,
     adaptive: Adaptive | None = None,
     axis_name: AxisName = None,
-) -> UpdateRule:
-    """PPO's rule (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): many gradient steps on one rollout.
+) -> Learning:
+    """PPO's learning (Schulman et al. 2017, arXiv 1707.06347, algorithm 1): many gradient steps on one rollout.
 
     The objective's batch must be a tree of leaves ``[M, ...]``. Every pass shuffles the ``M`` items anew and deals them
-    out to ``num_minibatches`` minibatches. With one pass and one minibatch this is `synchronous`.
+    out to ``num_minibatches`` minibatches.
 
     Args:
         optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, which takes fewer
@@ -117,23 +130,24 @@ def minibatches(
         axis_name: the axis of the devices that share the environments out, or None. Each deals out its own items, and
             a minibatch has as many of every device. So with more than one minibatch the run differs from that of one
             device.
-
-    Returns:
-        An `UpdateRule` with one worker.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
     adaptive = adaptive or Adaptive(tuple, lambda adapted, terms: adapted)
 
-    def init(key: Key, params: Params) -> Learner:
-        del key
-        return Learner(params, optimizer.init(ravel(params)), adaptive.start())
+    def init(params: jax.Array) -> _State:
+        return _State(optimizer.init(params), adaptive.start())
 
-    def actor(learner: Learner) -> Params:
-        return jax.tree.map(lambda x: x[None], learner.params)
-
-    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
-        environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
-        batch, adapted = objective.prepare(learner.params, environments), learner.adapted
-        vector, unravel = ravel_pytree(learner.params)
+    def learn(
+        key: Key | None,
+        objective: Objective,
+        params: jax.Array,
+        state: _State,
+        rollouts: Trajectory,
+        unravel: Callable[[jax.Array], Params],
+        **told: Any,
+    ) -> tuple[jax.Array, _State, Scalars]:
+        assert key is not None
+        batch, adapted = objective.prepare(unravel(params), rollouts), state.adapted
 
         def loss_of_vector(params: jax.Array, batch: Any, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
             return objective.loss(unravel(params), batch, *adapted)
@@ -142,18 +156,45 @@ def minibatches(
 
         def take_step(loop: _Loop, minibatch: Any) -> tuple[_Loop, Scalars]:
             found = gradient_of(of_vector, loop.params, minibatch, *adapted, axis_name=axis_name)
-            return _step(optimizer, loop, *found, target_kl)
+            return _step(optimizer, loop, *found, target_kl, told)
 
         def pass_once(loop: _Loop, key: Key) -> tuple[_Loop, Scalars]:
             return jax.lax.scan(take_step, loop, deal(key, batch, num_minibatches))
 
-        loop = _Loop(vector, learner.opt_state, jnp.bool_(True))
-        loop, metrics = jax.lax.scan(pass_once, loop, jax.random.split(key, epochs))
-        params = unravel(loop.params)
+        loop = _Loop(params, state.opt_state, jnp.bool_(True))
+        loop, reported = jax.lax.scan(pass_once, loop, jax.random.split(key, epochs))
         if adapted:
-            _, terms = objective.loss(params, batch, *adapted)
+            _, terms = objective.loss(unravel(loop.params), batch, *adapted)
             adapted = adaptive.adapt(adapted, collectives.mean(terms, axis_name))
-        return Learner(params, loop.opt_state, adapted), jax.tree.map(jnp.ravel, metrics)
+        return loop.params, _State(loop.opt_state, adapted), jax.tree.map(jnp.ravel, reported)
+
+    return Learning(init, learn, draws=True)
+
+
+def lockstep(learning: Learning) -> UpdateRule:
+    """PPO's rule: all environments act with the current parameters, and their rollouts are learned from.
+
+    With `in_passes`, one pass and one minibatch this is `synchronous`.
+
+    Returns:
+        An `UpdateRule` with one worker.
+    """
+
+    def init(key: Key, params: Params) -> Learner:
+        del key
+        return Learner(params, *learning.init(ravel(params)))
+
+    def actor(learner: Learner) -> Params:
+        return jax.tree.map(lambda x: x[None], learner.params)
+
+    def update(key: Key, learner: Learner, objective: Objective, trajectories: Trajectory) -> tuple[Learner, Scalars]:
+        environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
+        # As where workers push one after the other: a key for their order, and one for each push.
+        _, key_learn = jax.random.split(key)
+        vector, unravel = ravel_pytree(learner.params)
+        state = _State(learner.opt_state, learner.adapted)
+        vector, state, reported = learning.learn(key_learn, objective, vector, state, environments, unravel)
+        return Learner(unravel(vector), *state), reported
 
     return UpdateRule(init, actor, update, split.copied)
 
@@ -170,13 +211,16 @@ def _step(
     gradient: jax.Array,
     metrics: Scalars,
     target_kl: float | jax.Array | None,
+    told: dict[str, Any],
 ) -> tuple[_Loop, Scalars]:
     """Apply the gradient of one minibatch, unless the policy has moved too far."""
     goes_on = loop.goes_on
     if target_kl is not None:
         goes_on &= ~(metrics["kl"] > target_kl)  # one that is NaN says nothing about how far the policy has moved
     where = None if target_kl is None else goes_on
-    new = apply_gradient(optimizer, gradient, loop.opt_state, loop.params, where)
+    if "effective_sample_size" in metrics:
+        told = told | {"effective_sample_size": metrics["effective_sample_size"]}
+    new = apply_gradient(optimizer, gradient, loop.opt_state, loop.params, where, **told)
     return _Loop(*new, goes_on), metrics
 
 

@@ -15,6 +15,7 @@ from purejaxrl_a3c.updates import reads
 from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.clock import Clock
 from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
+from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -44,9 +45,12 @@ class Setup(NamedTuple):
     num_workers: int  # W, of all devices
     workers_here: int  # of this device
     max_pushes: int  # L, of one update
-    gradient_at_newest: bool
+    learning: Learning | None  # from rollouts at the newest parameters; None: of gradients at the workers' snapshots
     axis_name: AxisName  # of the devices that share the workers out
-    mean_over: AxisName  # of the devices that share every worker's environments out
+
+    def init(self, params: jax.Array) -> Any:
+        """The state of the optimizer, or of the learning, for parameters ``[P]``."""
+        return self.optimizer.init(params) if self.learning is None else self.learning.init(params)
 
 
 class Arrivals(NamedTuple):
@@ -75,18 +79,19 @@ class _Push(NamedTuple):
     row: jax.Array  # int32 []
     staleness: jax.Array  # int32 []
     version: jax.Array  # int32 []: that it makes
+    key: Key | None  # for learning that draws
 
 
 class _Gradients(NamedTuple):
     """What workers bring to their pushes, on all devices."""
 
-    vectors: jax.Array | None  # float32 [rows, P]; None: each is taken when it is pushed
+    vectors: jax.Array | None  # float32 [rows, P]; None: they bring rollouts
     pulled: jax.Array  # float32 [rows, P]: the snapshots of these workers
     metrics: Scalars  # [rows]
 
 
-_GradientOfPush: TypeAlias = Callable[[jax.Array, jax.Array], tuple[jax.Array, Scalars]]
-"""(newest parameters [P], row) -> (gradient [P], scalars to report)."""
+_Apply: TypeAlias = Callable[[jax.Array, Any, _Push], tuple[jax.Array, Any, Scalars]]
+"""(newest parameters [P], state of the optimizer, push) -> (parameters, state, scalars to report)."""
 
 
 def start(setup: Setup, params: Params, clock: Clock | None) -> Learner:
@@ -96,7 +101,7 @@ def start(setup: Setup, params: Params, clock: Clock | None) -> Learner:
     keeps_versions = not reads.pulls_own_push(setup.asynchrony)
     return Learner(
         params=params,
-        opt_state=setup.optimizer.init(vector),
+        opt_state=setup.init(vector),
         version=jnp.int32(0),
         snapshots=jax.tree.map(lambda x: jnp.broadcast_to(x, (setup.workers_here, *x.shape)), params),
         pulled_version=jnp.zeros(setup.num_workers, jnp.int32),
@@ -110,8 +115,8 @@ def start(setup: Setup, params: Params, clock: Clock | None) -> Learner:
 
 def split_learner(setup: Setup, learner: Learner) -> Learner:
     """The axis along which devices share each leaf out: of the snapshots that of the workers, see `UpdateRule`."""
-    # Where gradients are taken at the newest parameters, every device has all workers, and a part of each.
-    axis = -1 if setup.gradient_at_newest else 0
+    # Where rollouts are learned from at the newest parameters, every device has all workers, and a part of each.
+    axis = 0 if setup.learning is None else -1
     return split.copied(learner)._replace(snapshots=split.along(axis, learner.snapshots))
 
 
@@ -120,9 +125,18 @@ def own_workers(setup: Setup) -> jax.Array:
     return collectives.index(setup.axis_name) * setup.workers_here + jnp.arange(setup.workers_here, dtype=jnp.int32)
 
 
+def split_key(setup: Setup, key: Key, num_pushes: int) -> tuple[Key, Key | None]:
+    """A key for the schedule, and ``[L]`` for the pushes if their learning draws."""
+    if setup.learning is None or not setup.learning.draws:
+        return key, None
+    keys = jax.random.split(key, 1 + num_pushes)
+    return keys[0], keys[1:]
+
+
 def push_all(
     setup: Setup,
     key: Key,
+    push_keys: Key | None,
     learner: Learner,
     objective: Objective,
     acting: Params,
@@ -133,7 +147,8 @@ def push_all(
 
     Args:
         setup: the `Setup`.
-        key: of the update; for torn reads.
+        key: consumed; for torn reads.
+        push_keys: from `split_key`.
         learner: the `Learner` before.
         objective: the `Objective`.
         acting: the snapshots of the workers that have acted on this device, every leaf ``[H, ...]``.
@@ -147,8 +162,8 @@ def push_all(
     gradients = _take_gradients(setup, objective, acting, trajectories)
     versions = learner.version + jnp.arange(arrivals.workers.size, dtype=jnp.int32)  # before each push
     staleness = versions - learner.pulled_version[arrivals.workers]
-    of_push = _gradient_of_push(setup, objective, learner.params, gradients.vectors, trajectories)
-    shared, reported = _push_in_order(setup, learner, arrivals, of_push, gradients.pulled, staleness)
+    apply = _make_apply(setup, objective, learner.params, gradients, trajectories)
+    shared, reported = _push_in_order(setup, learner, arrivals, apply, staleness, push_keys)
     learner = _pull(setup, key, learner, shared, arrivals)
 
     missed_here, within = learner.missed_here, staleness
@@ -166,56 +181,73 @@ def push_all(
 
 
 def _take_gradients(setup: Setup, objective: Objective, acting: Params, trajectories: Trajectory) -> _Gradients:
-    """The gradients of all devices' workers at their snapshots, unless they are taken when they are pushed."""
+    """The gradients of all devices' workers at their snapshots, unless rollouts are learned from."""
     found = _Gradients(None, jax.vmap(ravel)(acting), {})
-    if not setup.gradient_at_newest:
+    if setup.learning is None:
         vectors, metrics = jax.vmap(partial(vector_gradient_at, objective))(acting, trajectories)
         found = found._replace(vectors=vectors, metrics=metrics)
     return collectives.gather(found, setup.axis_name)
 
 
-def _gradient_of_push(
-    setup: Setup, objective: Objective, params: Params, vectors: jax.Array | None, trajectories: Trajectory
-) -> _GradientOfPush:
+def _make_apply(
+    setup: Setup, objective: Objective, params: Params, gradients: _Gradients, trajectories: Trajectory
+) -> _Apply:
     _, unravel = ravel_pytree(params)
 
-    def computed(newest: jax.Array, row: jax.Array) -> tuple[jax.Array, Scalars]:
-        del newest
-        assert vectors is not None
-        return vectors[row], {}
+    def gradient(params: jax.Array, opt_state: Any, push: _Push) -> tuple[jax.Array, Any, Scalars]:
+        assert gradients.vectors is not None
+        told = {"staleness": push.staleness, "pulled": gradients.pulled[push.row]}
+        vector = gradients.vectors[push.row]
+        return *apply_gradient(setup.optimizer, vector, opt_state, params, push.active, **told), {}
 
-    def at_newest(newest: jax.Array, row: jax.Array) -> tuple[jax.Array, Scalars]:
-        rows = jax.tree.map(lambda x: x[row], trajectories)
-        return vector_gradient_at(objective, unravel(newest), rows, setup.mean_over)
+    def rollouts(params: jax.Array, opt_state: Any, push: _Push) -> tuple[jax.Array, Any, Scalars]:
+        assert setup.learning is not None
+        learn = setup.learning.learn
+        told = {"staleness": push.staleness, "pulled": gradients.pulled[push.row]}
+        rows = with_staleness(jax.tree.map(lambda x: x[push.row], trajectories), push.staleness)
 
-    return at_newest if vectors is None else computed
+        def learned() -> tuple[jax.Array, Any, Scalars]:
+            new, state, reported = learn(push.key, objective, params, opt_state, rows, unravel, **told)
+            return new, state, jax.tree.map(lambda x: x.astype(jnp.float32).mean(), reported)
+
+        if push.active is None:
+            return learned()
+        reported = jax.eval_shape(learned)[2]
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), reported)
+        return jax.lax.cond(push.active, learned, lambda: (params, opt_state, nothing))
+
+    return gradient if setup.learning is None else rollouts
+
+
+def with_staleness(rollouts: Trajectory, staleness: jax.Array) -> Trajectory:
+    """Rollouts ``[B, T]`` whose steps are ``staleness []`` pushes old; what is no `Trajectory` stays as it is."""
+    if not isinstance(rollouts, Trajectory):
+        return rollouts
+    return rollouts._replace(staleness=jnp.broadcast_to(staleness, rollouts.reward.shape))
 
 
 def _push_in_order(
     setup: Setup,
     learner: Learner,
     arrivals: Arrivals,
-    gradient_of_push: _GradientOfPush,
-    pulled: jax.Array,
+    apply: _Apply,
     staleness: jax.Array,
+    keys: Key | None,
 ) -> tuple[_Shared, Scalars]:
-    """Apply one gradient after the other.
+    """Make one push after the other.
 
     Returns:
         What that makes of the parameters, and scalars to report of each push.
     """
 
     def push(shared: _Shared, one: _Push) -> tuple[_Shared, Scalars]:
-        gradient, reported = gradient_of_push(shared.params, one.row)
-        told = {"staleness": one.staleness, "pulled": pulled[one.row]}
-        params, opt_state = apply_gradient(
-            setup.optimizer, gradient, shared.opt_state, shared.params, one.active, **told
-        )
+        params, opt_state, reported = apply(shared.params, shared.opt_state, one)
         return _store(setup, shared._replace(params=params, opt_state=opt_state), one), reported
 
     vectors = _Shared(ravel(learner.params), learner.opt_state, jax.vmap(ravel)(learner.snapshots), learner.recent)
     versions = learner.version + 1 + jnp.arange(arrivals.workers.size, dtype=jnp.int32)
-    return jax.lax.scan(push, vectors, _Push(arrivals.workers, arrivals.active, arrivals.row, staleness, versions))
+    order = _Push(arrivals.workers, arrivals.active, arrivals.row, staleness, versions, keys)
+    return jax.lax.scan(push, vectors, order)
 
 
 def _store(setup: Setup, shared: _Shared, push: _Push) -> _Shared:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks import devices, kill, record, redraw, schedules, solve, suites
-from benchmarks.claims import corrections, entropy, policy_lag
+from benchmarks.claims import corrections, entropy, policy_lag, speedup
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, processes, protocol
@@ -154,7 +154,9 @@ SMALL = {
     "claims.policy_lag": Small(
         {"ARMS": first(policy_lag.ARMS, "vtrace", "none"), "LAGS": (0, 16), "RATES": (1e-3, 1e-2)}
     ),
-    "claims.speedup": Small({"METHODS": ("A3C", "averaging"), "WORKERS": (2,), "FRAMES": 800}),
+    "claims.speedup": Small(
+        {"TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)}, "WORKERS": (2,)}
+    ),
     "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
     "claims.stragglers": Small({"WORKERS": (2,), "SHOWN": 2}),
     "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),

@@ -353,7 +353,8 @@ def test_a_signal_ends_a_run_where_it_goes_on_later(tmp_path, capsys):
 
 # Starts a run in a terminal of its own and closes the terminal once there are metrics.
 TERMINAL = """
-import os, pathlib, pty, select, sys
+import os, pathlib, pty, select, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup ignore it, and what they start would, too
 metrics = pathlib.Path(sys.argv[-1]) / "metrics.csv"
 child, terminal = pty.fork()
 if child == 0:

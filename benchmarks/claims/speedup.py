@@ -1,8 +1,11 @@
 """Experiment 11: how much sooner several workers reach a score, on a virtual clock.
 
-Confirmed if A3C with 16 workers reaches it more than 4 times as soon as one worker does (Mnih et al. 2016: 12.5 times),
-low end of the interval; refuted if the high end is below 4; otherwise not decided.
+Confirmed if on CartPole-v1 A3C with 16 workers reaches it more than 4 times as soon as one worker does (Mnih et al.
+2016: 12.5 times), low end of the interval; refuted if the high end is below 4; otherwise not decided. The Q-learning
+methods of the same paper are measured beside A3C, on Acrobot-v1 and Catch-bsuite too.
 """
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +14,65 @@ import numpy as np
 from benchmarks.claims.common import FULL, best_rate, difference, interval, main, report, seeds_note, sweep
 from benchmarks.figures import caption, color_of, panels
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import a2c, a3c, averaging, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, make_train, nstep_q
 from purejaxrl_a3c.config import replace
-from purejaxrl_a3c.updates import Asynchrony
+from purejaxrl_a3c.updates import Asynchrony, optimizers
 from purejaxrl_a3c.updates.clock import Service, service_times
 
-FRAMES = 60_000  # of each run, whatever its workers
-SCORE, WINDOW = 150, 4000  # return on CartPole-v1, as a running mean over about so many frames
+
+class Task(NamedTuple):
+    """An environment and when it counts as solved."""
+
+    score: float  # a return, as a running mean
+    methods: tuple[str, ...]
+    frames: int = 60_000  # of each run, whatever its workers
+
+
+Q_METHODS = ("n-step Q", "one-step Q", "one-step SARSA")
+TASKS = {
+    "CartPole-v1": Task(150, ("A3C", "A2C", "averaging", "A3C, lead <= 1", *Q_METHODS)),
+    "Acrobot-v1": Task(-150, ("A3C", *Q_METHODS), 200_000),
+    "Catch-bsuite": Task(0.5, ("A3C", *Q_METHODS)),
+}
+DECIDES = "CartPole-v1"
+WINDOW = 4000  # frames of the running mean, about
 ROLLOUT, EVERY = 5, 8  # rounds from one averaging to the next
 SERVICE = Service("gamma", 0.3)
 WORKERS, MORE_WORKERS = (4, 16), (2, 4, 8, 16)  # beside one; more of them with --full
-METHODS = ("A3C", "A2C", "averaging", "A3C, lead <= 1")
-RATES = {"averaging": (1e-2, 3e-2, 1e-1)}  # the others:
 USUAL_RATES = (3e-3, 1e-2, 3e-2)
-PUBLISHED = {1: 1, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5}  # A3C, Mnih et al. 2016, table 2
+RATES = {"averaging": (1e-2, 3e-2, 1e-1)} | dict.fromkeys(Q_METHODS, (3e-4, 1e-3, 3e-3))
+PUBLISHED = {  # Mnih et al. 2016, table 2
+    "A3C": {1: 1, 2: 2.1, 4: 3.7, 8: 6.9, 16: 12.5},
+    "n-step Q": {1: 1, 2: 2.7, 4: 5.9, 8: 10.7, 16: 17.2},
+    "one-step Q": {1: 1, 2: 3.0, 4: 6.3, 8: 13.3, 16: 24.1},
+    "one-step SARSA": {1: 1, 2: 2.8, 4: 5.9, 8: 13.1, 16: 22.1},
+}
 THRESHOLD = 4
 
 
-def config(method, workers, learning_rate):
+def config(env_id, method, workers, learning_rate):
     """Workers with one environment each."""
-    settings = {"rollout_length": ROLLOUT, "learning_rate": learning_rate, "hidden_sizes": (32,)}
-    settings["anneal_learning_rate"] = False  # a time to a score should not depend on how long the run goes on
+    settings: dict[str, Any] = {"env_id": env_id, "total_frames": TASKS[env_id].frames, "rollout_length": ROLLOUT}
+    # A time to a score should not depend on how long the run goes on.
+    settings |= {"learning_rate": learning_rate, "hidden_sizes": (32,), "anneal_learning_rate": False}
     if method == "A2C":
-        return replace(a2c.Config(), num_envs=workers, total_frames=FRAMES, **settings)
+        return replace(a2c.Config(), num_envs=workers, **settings)
+    sizes = {"num_workers": workers, "envs_per_worker": 1}
     if method == "averaging":
-        sizes = {"num_workers": workers, "envs_per_worker": 1, "total_frames": FRAMES}
         return replace(averaging.Config(), sync_every=EVERY, **sizes, **settings)
-    asynchrony = Asynchrony("clock", SERVICE, max_lead=None if method == "A3C" else 1)
+    asynchrony = Asynchrony("clock", SERVICE, max_lead=1 if "lead" in method else None)
+    if method not in Q_METHODS:
+        return replace(a3c.Config(), asynchrony=asynchrony, **sizes, **settings)
+    base: Any = replace(nstep_q.Config(), optimizer=optimizers.Adam(), asynchrony=asynchrony, **sizes, **settings)
     return replace(
-        a3c.Config(), num_workers=workers, envs_per_worker=1, total_frames=FRAMES, asynchrony=asynchrony, **settings
+        base,
+        n_step=ROLLOUT if method == "n-step Q" else 1,
+        target="sarsa" if method == "one-step SARSA" else "q",
+        # One worker is not to explore otherwise than many.
+        epsilon_final=(0.05,),
+        epsilon_frames=10_000,
+        target_update_every=200,
+        scale_rewards=env_id == "CartPole-v1",
     )
 
 
@@ -62,20 +95,26 @@ def running_return(metrics):
     return jax.lax.scan(add, (0.0, 0.0), (decay, metrics.episode_return, metrics.episodes))[1]
 
 
-def time_to_score(method, workers, seeds):
+def time_to_score(env_id, method, workers, seeds):
     """Mean service times until the score, and whether it was reached: arrays [rates, seeds]."""
+    task = TASKS[env_id]
 
     def run(key, learning_rate):
-        metrics = make_train(config(method, workers, learning_rate))(key).metrics
+        metrics = make_train(config(env_id, method, workers, learning_rate))(key).metrics
         time = metrics.losses["virtual_time"]
         if method in ("A2C", "averaging"):
             every = 1 if method == "A2C" else EVERY
             time = waiting_times(jax.random.fold_in(key, 1), workers, len(time), every)
-        reached = running_return(metrics) >= SCORE
+        reached = running_return(metrics) >= task.score
         # However short the run itself was: failing must not look like a speed-up.
-        return jnp.where(reached.any(), time[reached.argmax()], FRAMES / ROLLOUT), reached.any()
+        return jnp.where(reached.any(), time[reached.argmax()], task.frames / ROLLOUT), reached.any()
 
     return sweep(run, {"learning_rate": RATES.get(method, USUAL_RATES)}, seeds)
+
+
+def alone(method):
+    """The method that is the same with one worker: nobody waits, and nothing is stale."""
+    return method if method in Q_METHODS else "A2C"
 
 
 def at_best_rate(times, reached):
@@ -84,77 +123,101 @@ def at_best_rate(times, reached):
     return np.log(times[best]), reached[best].sum(), best
 
 
+def arms(env_id, many):
+    """Methods and numbers of workers that are measured in an environment, one worker first."""
+    methods = TASKS[env_id].methods
+    ones = dict.fromkeys((alone(method), 1) for method in methods)
+    return [*ones, *((m, w) for m in methods for w in many if "lead" not in m or w == many[-1])]
+
+
+def table_of(env_id, measured, seeds):
+    """A table of the times, and the speed-ups by method and workers."""
+    task, rows, speedups = TASKS[env_id], [], {}
+    for (method, workers), arm in measured.items():
+        log_one = at_best_rate(*measured[alone(method), 1])[0]
+        log_times, reached, best = at_best_rate(*arm)
+        speedups[method, workers] = np.exp(difference(log_one, log_times))
+        speedup = "1" if workers == 1 else "{:.1f} ({:.1f} - {:.1f})".format(*speedups[method, workers])
+        rate = RATES.get(method, USUAL_RATES)[best]
+        cell = "{:.0f} ({:.0f} - {:.0f})".format(*np.exp(interval(log_times)))
+        label = "A3C, A2C, averaging" if (method, workers) == ("A2C", 1) else method
+        rows.append([label, workers, cell, speedup, f"{rate:g}", reached])
+    table = (
+        f"{env_id}: time until the running mean of the return is {task.score:g}, in mean service times of one rollout "
+        f"of {ROLLOUT} frames (geometric interquartile mean over {seeds} seeds, 95 % interval), at the best of three "
+        f"rates. A run that does not get there in {task.frames} frames counts as what one worker takes for them.\n\n"
+    ) + markdown_table(["method", "workers", "time", "speed-up", "rate", "seeds that got there"], rows)
+    return table, speedups
+
+
 def measure(sizes):
-    """Speed-up over one worker of four methods, the learning rate swept for each of them and number of workers."""
+    """Speed-up over one worker of each method, the learning rate swept for each of them and number of workers."""
     # Every number of workers is a program of its own, and compiling is half of what a few seeds cost.
     many = MORE_WORKERS if sizes == FULL else WORKERS
-    one = time_to_score("A2C", 1, sizes.seeds)  # with one worker all methods are the same: nobody waits
-    arms = [(method, w) for method in METHODS for w in many if "lead" not in method or w == many[-1]]
-    measured = {(method, w): time_to_score(method, w, sizes.seeds) for method, w in arms}
+    tables, speedups, data = [], {}, {}
+    for env_id in TASKS:
+        measured = {(m, w): time_to_score(env_id, m, w, sizes.seeds) for m, w in arms(env_id, many)}
+        table, speedups[env_id] = table_of(env_id, measured, sizes.seeds)
+        tables.append(table)
+        data[env_id] = {f"{m}, {w}": {"times": x[0], "reached": x[1]} for (m, w), x in measured.items()}
 
-    log_one, reached_one, best = at_best_rate(*one)
-    cell = "{:.0f} ({:.0f} - {:.0f})".format
-    rows = [["one worker", 1, cell(*np.exp(interval(log_one))), 1, f"{USUAL_RATES[best]:g}", reached_one]]
-    speedups = {}
-    for (method, w), arm in measured.items():
-        log_times, reached, best = at_best_rate(*arm)
-        speedups[method, w] = np.exp(difference(log_one, log_times))
-        rate = RATES.get(method, USUAL_RATES)[best]
-        speedup = "{:.1f} ({:.1f} - {:.1f})".format(*speedups[method, w])
-        rows.append([method, w, cell(*np.exp(interval(log_times))), speedup, f"{rate:g}", reached])
-    table = (
-        f"CartPole-v1: time until the running mean of the return is {SCORE}, in mean service times of one rollout of "
-        f"{ROLLOUT} frames (geometric interquartile mean over {sizes.seeds} seeds, 95 % interval), at the best of "
-        f"three rates. A run that does not get there in {FRAMES} frames counts as what one worker takes for them.\n\n"
-    ) + markdown_table(["method", "workers", "time", "speed-up", "rate", "seeds that got there"], rows)
+    def cell(env_id, method):
+        return "{} {:.1f} ({:.1f} to {:.1f})".format(method, *speedups[env_id][method, many[-1]])
 
-    gain, low, high = speedups["A3C", many[-1]]
+    decides = DECIDES if DECIDES in TASKS else next(iter(TASKS))
+    gain, low, high = speedups[decides]["A3C", many[-1]]
+    others = [cell(decides, method) for method in TASKS[decides].methods[1:]]
+    elsewhere = [
+        f"on {env_id} " + ", ".join(cell(env_id, method) for method in task.methods)
+        for env_id, task in TASKS.items()
+        if env_id != decides
+    ]
     report(
         11,
         "speedup",
         "More workers reach a score sooner: 16 workers 12.5 times (A3C, Mnih et al. 2016).",
         "confirmed" if low > THRESHOLD else "refuted" if high < THRESHOLD else "not decided",
-        f"{many[-1]} A3C workers reach a return of {SCORE} on CartPole-v1 {gain:.1f} times ({low:.1f} to {high:.1f}) "
-        "as soon as one worker; "
-        + ", ".join("{} {:.1f} ({:.1f} to {:.1f})".format(m, *speedups[m, many[-1]]) for m in METHODS[1:])
-        + ".",
-        table,
+        f"{many[-1]} A3C workers reach a return of {TASKS[decides].score:g} on {decides} {gain:.1f} times "
+        f"({low:.1f} to {high:.1f}) as soon as one worker; {'; '.join([', '.join(others), *elsewhere])}.",
+        "\n".join(tables),
         draw,
-        {
-            "score": SCORE,
-            "published": PUBLISHED,
-            "one": {"times": one[0], "reached": one[1]},
-            "measured": {f"{m}, {w}": {"times": x[0], "reached": x[1]} for (m, w), x in measured.items()},
-        },
-        sizes._replace(frames=FRAMES),
+        {"scores": {env_id: task.score for env_id, task in TASKS.items()}, "measured": data},
+        sizes._replace(frames=TASKS[decides].frames),
     )
 
 
 def draw(found):
-    """Figure of the speed-ups against the number of workers."""
+    """Figure of the speed-ups against the number of workers, a panel for each environment."""
 
     def log_times(arm):
         return at_best_rate(np.array(arm["times"]), np.array(arm["reached"]))[0]
 
-    curves = {method: {1: (1.0, 1.0, 1.0)} for method in METHODS}
-    for name, arm in found["measured"].items():
-        method, workers = name.rsplit(", ", 1)
-        curves[method][int(workers)] = tuple(np.exp(difference(log_times(found["one"]), log_times(arm))))
-    published = {int(workers): speedup for workers, speedup in found["published"].items()}
-    figure, (axis,) = panels(height=5)
-    axis.plot(list(published), list(published), "-", color="0.7", label="as many times as workers")
-    axis.plot(list(published), list(published.values()), "k*", ms=10, label="A3C on Atari, Mnih et al. 2016")
-    for i, (method, points) in enumerate(curves.items()):
-        middle, low, high = np.array([points[workers] for workers in sorted(points)]).T
-        at = np.array(sorted(points)) * 1.03 ** (i - 1.5)  # so that the bars do not hide each other
-        line, color = ("o:" if "lead" in method else "o-"), color_of(method)
-        axis.errorbar(at, middle, (middle - low, high - middle), fmt=line, capsize=3, color=color, label=method)
-    axis.set(xscale="log", yscale="log", xlabel="workers", ylabel="time of one worker / time of so many")
-    axis.set(xticks=list(published), xticklabels=list(published), yticks=list(published), yticklabels=list(published))
-    axis.minorticks_off()
-    axis.set_title(f"how much sooner CartPole-v1's return is {found['score']}")
-    axis.legend(loc="upper left")
-    caption(figure, seeds_note(found))
+    figure, axes = panels(len(found["measured"]), height=5)
+    shown: dict[str, Any] = {}
+    ticks = list(PUBLISHED["A3C"])
+    for axis, (env_id, measured) in zip(axes, found["measured"].items(), strict=True):
+        shown["as many times as workers"] = axis.plot(ticks, ticks, "-", color="0.7")[0]
+        curves: dict[str, Any] = {}
+        for name, arm in measured.items():
+            method, workers = name.rsplit(", ", 1)
+            if workers != "1":
+                one = measured[f"{alone(method)}, 1"]
+                curves.setdefault(method, {1: (1.0, 1.0, 1.0)})
+                curves[method][int(workers)] = tuple(np.exp(difference(log_times(one), log_times(arm))))
+        for i, (method, points) in enumerate(curves.items()):
+            middle, low, high = np.array([points[workers] for workers in sorted(points)]).T
+            at = np.array(sorted(points)) * 1.04 ** (i - len(curves) / 2)  # so that the bars do not hide each other
+            line, color = ("o:" if "lead" in method else "o-"), color_of(method)
+            shown[method] = axis.errorbar(at, middle, (middle - low, high - middle), fmt=line, capsize=3, color=color)
+            if method in PUBLISHED:
+                published = list(PUBLISHED[method].values())[1:]
+                axis.plot(ticks[1:], published, "*", ms=8, color=color, mec="k", mew=0.5)
+        axis.set(xscale="log", yscale="log", xlabel="workers", title=f"{env_id}: return {found['scores'][env_id]:g}")
+        axis.set(xticks=ticks, xticklabels=ticks, yticks=ticks, yticklabels=ticks)
+        axis.minorticks_off()
+    axes[0].set_ylabel("time of one worker / time of so many")
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=4)
+    caption(figure, f"{seeds_note(found)} Stars: on Atari, Mnih et al. 2016.")
     return figure
 
 

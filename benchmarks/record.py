@@ -20,6 +20,8 @@ from benchmarks.figures import DOTS_PER_INCH
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 """The folder that results are written to; the tests write elsewhere."""
+CHANGED = " with changes"
+"""Ends the name of a commit if package or scripts are not as committed."""
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
@@ -159,7 +161,7 @@ def _commit() -> str:
 
     # Only the package and the scripts count: results of other scripts may have changed.
     changed = git("status", "--porcelain", "--", "purejaxrl_a3c", "benchmarks", ":!benchmarks/results")
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    return git("rev-parse", "--short", "HEAD") + (CHANGED if changed else "")
 
 
 def _processor() -> str:

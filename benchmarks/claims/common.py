@@ -1,5 +1,6 @@
 """Shared by the scripts of the claims: sweeps in one program, intervals, figures and reports."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import scipy.stats
 import tyro
 from matplotlib.figure import Figure
 
+from benchmarks import record
 from benchmarks.figures import caption, panels
 from benchmarks.learning import interquartile_mean
 from benchmarks.record import markdown_table, plain, save
@@ -57,6 +59,26 @@ def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80):
     points = (*map(jnp.asarray, mesh[:-1]), jnp.asarray(mesh[-1], jnp.uint32))
     flat = jax.jit(lambda points: jax.lax.map(one, points, batch_size=min(batch, len(mesh[-1]))))(points)
     return jax.tree.map(lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), flat)
+
+
+def once(name: str, arm: str, measure: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    """What ``measure()`` returns, or what it did before an interruption, at the same commit.
+
+    Args:
+        name: of the claim.
+        arm: what is measured, with all that decides the outcome.
+        measure: returns arrays.
+    """
+    path = (record.RESULTS / "claims" / name).with_suffix(".unfinished.json")
+    found = json.loads(path.read_text()) if path.exists() else {}
+    commit = record.describe()["commit"]
+    key = f"{arm}, {commit}"
+    # A commit with local changes can be any program.
+    if key not in found or commit.endswith(record.CHANGED):
+        found[key] = plain(list(measure()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found))
+    return tuple(np.array(values) for values in found[key])
 
 
 def late_return(metrics, share=0.2):
@@ -184,4 +206,5 @@ def report(
     about |= {"seeds": list(range(sizes.seeds)), "frames": sizes.frames} if sizes else {}
     text = f"**{claim}**\n\n{table}\n{verdict.capitalize()}: {sentence}\n"
     save(f"claims/{name}", about | plain(dict(data)), text, draw=draw)
+    (record.RESULTS / "claims" / name).with_suffix(".unfinished.json").unlink(missing_ok=True)
     print(f"{number}. {verdict}: {sentence}")

@@ -154,10 +154,11 @@ def update(
     gradients, error, scalars = agent.gradients(key, trees.params, trees.target, batch, weight, vectors.updates)
     gradients, scalars = collectives.mean((gradients, scalars), axis_name)
     params, opt_state = {}, {}
-    skipped, clipped = jnp.float32(0), jnp.float32(0)
+    skipped, clipped, square = jnp.float32(0), jnp.float32(0), jnp.float32(0)
     for name, part in agent.parts.items():
         gradient = ravel(gradients[name])
         norm = optax.tree.norm(gradient)
+        square += jnp.square(norm)
         turn = None if part.every == 1 else vectors.updates % part.every == 0
         params[name], opt_state[name] = apply_gradient(
             part.optimizer, gradient, vectors.opt_state[name], vectors.params[name], turn
@@ -169,7 +170,7 @@ def update(
     is_due = True if config.target_update_every == 1 else updates % config.target_update_every == 0
     followed = {name: params[name] for name in agent.with_target}
     target = follow(vectors.target, followed, config.target_update_rate, is_due)
-    scalars |= {"gradient_norm": optax.tree.norm(gradients), "skipped_updates": skipped, "gradient_clipped": clipped}
+    scalars |= {"gradient_norm": jnp.sqrt(square), "skipped_updates": skipped, "gradient_clipped": clipped}
     return Learner(params, target, opt_state, updates), error, scalars
 
 

@@ -1,5 +1,6 @@
 """Builds every `Algorithm` that learns from replayed experience, from an environment and an `Agent`."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,8 @@ from purejaxrl_a3c.types import (
     Scalars,
     Trajectory,
 )
+
+_READ_AHEAD = 2**21  # bytes of the batches of an iteration that are read at once
 
 
 class State(NamedTuple):
@@ -212,27 +215,48 @@ def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Lear
     key_bits, key_agent = jax.random.split(key)
     bits, keys = jax.random.bits(key_bits, (count, 2, size)), jax.random.split(key_agent, count)
     vectors, undo = agents.as_vectors(state.learner)
+    ahead = read_ahead(parts, ring, bits, beta)
 
     def take_step(i: jax.Array, vectors: Learner, drawing: tuple[Any, jax.Array]) -> tuple[Learner, Any, Scalars]:
         # The rows are only read, so they stay outside of the loop, which therefore does not copy them.
         now = ring._replace(tree=drawing[0], top=drawing[1])
-        drawn = buffer.sample(now, bits[i], beta)
-        batch = agent.batch(buffer.view(now, drawn.places))
+        drawn, batch = read(parts, now, bits[i], beta) if ahead is None else jax.tree.map(lambda x: x[i], ahead)
         vectors, error, scalars = agents.update(
             agent, settings.targets, undo, keys[i], vectors, batch, drawn.weight, axis_name
         )
         after = buffer.reprioritise(now, drawn.places, error)
         return vectors, (after.tree, after.top), scalars
 
-    def body(i: jax.Array, loop: tuple[Learner, Any, Scalars]) -> tuple[Learner, Any, Scalars]:
-        vectors, drawing, scalars = take_step(i, *loop[:2])
-        return vectors, drawing, jax.tree.map(jnp.add, loop[2], scalars)
-
     drawing = ring.tree, ring.top
-    types = jax.eval_shape(take_step, jnp.int32(0), vectors, drawing)[2]
-    none = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), types)
+    names = tuple(jax.eval_shape(take_step, jnp.int32(0), vectors, drawing)[2])
+
+    def body(i: jax.Array, loop: tuple[Learner, Any, jax.Array]) -> tuple[Learner, Any, jax.Array]:
+        vectors, drawing, scalars = take_step(i, *loop[:2])
+        # One sum of a vector takes fewer kernels than a sum of each.
+        return vectors, drawing, loop[2] + jnp.stack([scalars[name].astype(jnp.float32) for name in names])
+
     # The iteration is the same for all seeds of a vmap, so this remains a loop, which may take no turn at all.
     turns = jnp.where(state.iteration >= parts.plan.first_iteration, count, 0)
+    none = jnp.zeros(len(names), jnp.float32)
     vectors, drawing, sums = jax.lax.fori_loop(0, turns, body, (vectors, drawing, none))
     ring = ring._replace(tree=drawing[0], top=drawing[1])
-    return undo(vectors), ring, jax.tree.map(lambda x: x / count, sums)
+    return undo(vectors), ring, dict(zip(names, sums / count, strict=True))
+
+
+def read(parts: Parts, ring: replay.Ring, bits: jax.Array, beta: jax.Array) -> tuple[replay.Drawn, Any]:
+    """Drawn items and the batch of them; the arguments are those of `replay.Buffer.sample`."""
+    drawn = parts.buffer.sample(ring, bits, beta)
+    return drawn, parts.agent.batch(parts.buffer.view(ring, drawn.places))
+
+
+def read_ahead(parts: Parts, ring: replay.Ring, bits: jax.Array, beta: jax.Array) -> tuple[replay.Drawn, Any] | None:
+    """All batches of an iteration at once, with a leading axis, because many small reads are slow.
+
+    None if a draw depends on the errors of the batches before, or if the batches are so large that reading them is not
+    slow for its number of kernels.
+    """
+    if parts.experience.priorities.prioritized:
+        return None
+    every = partial(jax.vmap(partial(read, parts, ring), in_axes=(0, None)), bits, beta)
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(jax.eval_shape(every)))
+    return every() if size <= _READ_AHEAD else None

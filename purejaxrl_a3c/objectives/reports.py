@@ -19,15 +19,17 @@ def explained_variance(value: jax.Array, target: jax.Array, weight: jax.Array) -
         target: of the same shape.
         weight: float32 ``[...]``, 1 for steps that count and 0 for others.
     """
-    counts = weight.reshape(-1, 1)
+    counts = weight.reshape(1, -1)
     value, target = (jax.lax.stop_gradient(x).reshape(counts.size, -1) for x in (value, target))
+    share = counts / jnp.maximum(counts.sum(), 1.0)
 
-    def mean(x: jax.Array) -> jax.Array:
-        return (counts * x).sum(0, keepdims=True) / jnp.maximum(counts.sum(), 1.0)
+    def means(*columns: jax.Array) -> list[jax.Array]:
+        # As a product: XLA's CPU backend makes several kernels of every sum.
+        found = jnp.matmul(share, jnp.concatenate(columns, axis=1), precision="highest")
+        return jnp.split(found, len(columns), axis=1)
 
-    def variance(x: jax.Array) -> jax.Array:
-        return mean(jnp.square(x - mean(x))).sum()
-
-    total = variance(target)
-    varies = total > _ROUNDING * mean(jnp.square(target)).sum()
-    return jnp.where(varies, 1.0 - variance(target - value) / jnp.where(varies, total, 1.0), 0.0)
+    error = target - value
+    middle, bias, square = means(target, error, jnp.square(target))
+    total, unexplained = (x.sum() for x in means(jnp.square(target - middle), jnp.square(error - bias)))
+    varies = total > _ROUNDING * square.sum()
+    return jnp.where(varies, 1.0 - unexplained / jnp.where(varies, total, 1.0), 0.0)

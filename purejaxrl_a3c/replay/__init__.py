@@ -2,11 +2,12 @@
 
 from purejaxrl_a3c.replay.batches import Sequences, Transitions, sequences, transitions
 from purejaxrl_a3c.replay.config import Config, PriorityConfig
-from purejaxrl_a3c.replay.ring import Buffer, Ring, Rows, Size, View, make, split
+from purejaxrl_a3c.replay.ring import Buffer, Drawn, Ring, Rows, Size, View, make, split
 
 __all__ = [
     "Buffer",
     "Config",
+    "Drawn",
     "PriorityConfig",
     "Ring",
     "Rows",

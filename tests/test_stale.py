@@ -260,7 +260,11 @@ def test_every_correction_trains(name):
         ),
         ({"correction": "rollout_ratio", "num_minibatches": 8}, r"num_minibatches: 8 .* needs whole rollouts"),
         ({"weight_floor": 3.0}, r"weight_floor: 3.0 .* less than weight_limit, 2.0"),
-        ({"asynchrony": Asynchrony(device_delay=1), "num_workers": 2}, r"device_delay: 1 .* 0, except in A3C"),
+        ({"device_delay": 1, "num_workers": 2}, r"device_delay: 1 .* 0, except in A3C"),
+        # Also where nothing is stale: what is set is never ignored without a word.
+        ({"device_delay": 1}, r"device_delay: 1 .* 0, except in A3C"),
+        ({"lag": 1.0}, r"lag: 1.0 .* 0 unless reads is lagged"),
+        ({"max_lead": 1}, r"max_lead: 1 .* None unless schedule is clock"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, message):

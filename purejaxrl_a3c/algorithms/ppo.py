@@ -106,9 +106,9 @@ class Config:
             adaptive=adaptive,
             axis_name=axis_name,
         )
-        if self.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock":
-            return updates.lockstep(learning)
-        return updates.asynchronous_actors(learning, self.num_workers, self.asynchrony)
+        rule = updates.asynchronous_actors(learning, self.num_workers, self.asynchrony)  # which checks the settings
+        is_fresh = self.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock"
+        return updates.lockstep(learning) if is_fresh else rule
 
     def _check_minibatches(self) -> None:
         check_divides("num_workers", self.num_workers, "num_envs", self.rollouts.num_envs)

@@ -158,6 +158,9 @@ SMALL = {
         {"TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)}, "WORKERS": (2,)}
     ),
     "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
+    "claims.stale_ppo": Small(
+        {"CORRECTIONS": ("none", "decoupled"), "LAGS": (0, 64), "RATES": (1e-3, 1e-2), "FRAMES": 1_280}
+    ),
     "claims.stragglers": Small({"WORKERS": (2,), "SHOWN": 2}),
     "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),
     "peers.__main__": Small({"COMPARISONS": {"ours": peers.Comparison("ours", "a2c", ("a2c",), TASK, 160)}}, run_peers),

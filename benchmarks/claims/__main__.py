@@ -22,6 +22,7 @@ SCRIPTS = (
     "speedup",
     "stragglers",
     "policy_lag",
+    "stale_ppo",
 )
 """Each writes the result of the same name."""
 PAGE = Path(__file__).parent / "README.md"

@@ -111,7 +111,7 @@ CONFIGS: dict[str, Any] = {
         epochs=2,
         num_minibatches=2,
         asynchrony=Asynchrony("clock", Service("exponential"), reads="lagged", lag=2.0, max_lag=3),
-        correction="masked",
+        loss_correction="masked",
         weight_floor=0.9,
         weight_limit=1.1,
         clip_values=True,
@@ -216,6 +216,7 @@ CONFIGS: dict[str, Any] = {
     ),
     "rnd": replace(
         rnd.Config(agent=ppo.Config()),
+        loss_correction="second_moment",
         num_envs=8,
         epochs=1,
         num_minibatches=2,
@@ -237,6 +238,7 @@ VARIANTS = (
     "a2c_lstm",
     "d4pg",
     "nstep_q",
+    "ppo_lstm_continuous",
     "ppo_stale",
     "pqn",
     "pqn_lstm",
@@ -376,13 +378,15 @@ def unused_floats(config):
         unused |= {"initial_scale", "target_entropy"}
     else:
         unused |= {"target_entropy_share"}
-    correction = settings.get("correction", "none")
-    if correction == "none":
-        unused |= {"correction_strength", "weight_limit"}
-    if correction not in ("masked", "masked_rollouts"):
-        unused |= {"weight_floor"}
+    if settings.get("correction", "none") == "none":
+        unused |= {"correction_strength"}
+    correction = settings.get("loss_correction", "none")
+    if correction != "masked":
+        unused |= {"weight_floor", "weight_limit"}
     if correction != "second_moment":
         unused |= {"second_moment_limit"}
+    if correction != "none" and not settings["clip_values"]:
+        unused |= {"clip_range"}
     if settings.get("reads") != "lagged":
         unused |= {"lag"}
     if settings.get("schedule") != "clock" or settings.get("service_law") == "exponential":

@@ -295,7 +295,7 @@ SAME = SMALL | {"total_frames": 5 * 4 * 30, "epsilon_frames": 200, "optimizer": 
 LOCKSTEP = replace(nstep_q.Config(), num_workers=1, envs_per_worker=4, activation="tanh", epsilon_final=(0.1,), **SAME)
 
 
-@pytest.mark.parametrize("core", ["feed_forward", "gru"])
+@pytest.mark.parametrize("core", ["feed_forward", pytest.param("gru", marks=pytest.mark.slow)])
 def test_pqn_in_one_pass_with_a_lambda_of_1_is_n_step_q_in_lockstep_without_a_target_that_lags(core):
     shared: dict[str, Any] = {"core": core, "num_cells": 4}
     parallel = replace(pqn.Config(), num_envs=4, epochs=1, num_minibatches=1, q_lambda=1.0, activation="tanh", **SAME)

@@ -33,7 +33,7 @@ def steps(seed=0, moved=True, is_stale=True):
 
 def value_and_gradient(name, found):
     """Loss of each step, and the derivative of their sum by ``log_theta``."""
-    config = StaleConfig(correction=name, **LIMITS)
+    config = StaleConfig(loss_correction=name, **LIMITS)
 
     def total(log_theta):
         loss = stale.CORRECTIONS[name].loss(found._replace(log_theta=log_theta), CLIP, config)
@@ -202,6 +202,7 @@ def test_rollouts_are_as_stale_as_the_schedule_makes_them():
     assert (np.diff(clock["virtual_time"]) > 0).all()
 
 
+@pytest.mark.slow
 def test_one_pass_over_one_minibatch_is_a2c_on_the_same_schedule():
     """PPO's first gradient is A2C's, so a single step on fresh rollouts is, too."""
     once = replace(PPO, epochs=1, num_minibatches=1, normalize_advantages=False, num_workers=1)
@@ -244,7 +245,7 @@ QUICK = ("decoupled", "interpolated", "rollout_ratio", "effective_sample_size")
 def test_every_correction_trains(name):
     asynchrony = Asynchrony(reads="lagged", lag=2.0, max_lag=2)
     config = replace(PPO, clip_range=0.01, asynchrony=asynchrony)  # so that PPO clips often
-    found = trained(replace(config, correction=name))
+    found = trained(replace(config, loss_correction=name))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found.state.learner.params))
     assert not same(found.state.learner.params, trained(config).state.learner.params)
 
@@ -255,10 +256,10 @@ def test_every_correction_trains(name):
         ({"num_workers": 3}, r"num_workers: 3 is not accepted; it must be a divisor of 4, num_envs"),
         ({"num_workers": 4, "num_minibatches": 16}, r"num_minibatches: 16 .* a divisor of 8, num_envs"),
         (
-            {"correction": "decoupled", "policy_loss": "kl"},
-            r"correction: 'decoupled' .* none unless policy_loss is clip",
+            {"loss_correction": "decoupled", "policy_loss": "kl"},
+            r"loss_correction: 'decoupled' .* none unless policy_loss is clip",
         ),
-        ({"correction": "rollout_ratio", "num_minibatches": 8}, r"num_minibatches: 8 .* needs whole rollouts"),
+        ({"loss_correction": "rollout_ratio", "num_minibatches": 8}, r"num_minibatches: 8 .* needs whole rollouts"),
         ({"weight_floor": 3.0}, r"weight_floor: 3.0 .* less than weight_limit, 2.0"),
         ({"device_delay": 1, "num_workers": 2}, r"device_delay: 1 .* 0, except in A3C"),
         # Also where nothing is stale: what is set is never ignored without a word.

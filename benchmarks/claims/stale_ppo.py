@@ -50,7 +50,7 @@ def config(correction, learning_rate, lag):
         hidden_sizes=(32,),
         asynchrony=Asynchrony(reads="lagged", lag=lag, max_lag=max(LAGS)),
     )
-    return replace(base, correction=correction)
+    return replace(base, loss_correction=correction)
 
 
 def returns_of(correction, seeds):

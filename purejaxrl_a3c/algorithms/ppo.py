@@ -13,7 +13,7 @@ import optax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
 from purejaxrl_a3c.checks import check_divides, reject
-from purejaxrl_a3c.config import Count, NonNegative, Positive, check, configuration, is_concrete
+from purejaxrl_a3c.config import NonNegative, Positive, check, configuration, is_concrete
 from purejaxrl_a3c.objectives.stale import CORRECTIONS
 from purejaxrl_a3c.types import Algorithm, AxisName, ClockedRule, MakeBonus, MakeObjective, UpdateRule
 from purejaxrl_a3c.updates import corrections, optimizers
@@ -51,9 +51,7 @@ class Config:
     al. 2021 found that it hurts)."""
     normalize_advantages: bool = True
     """Whether advantages have mean 0 and standard deviation 1 in each minibatch [7]."""
-    num_workers: Count = 1
-    """Workers that share the environments out. Each acts with its own snapshot of the parameters, and its rollouts are
-    learned from when it pushes them, at the newest parameters."""
+    actors: loops.Actors = loops.Actors()
     asynchrony: updates.Asynchrony = updates.Asynchrony()
     stale: objectives.StaleConfig = objectives.StaleConfig()
 
@@ -70,9 +68,9 @@ class Config:
         check(self)
         self._check_minibatches()
         self._check_staleness()
-        per_iteration = self.num_workers * self.passes.updates
+        per_iteration = self.actors.num_workers * self.passes.updates
         layout = loops.make_layout(
-            self.rollouts, axis_name, updates_per_iteration=per_iteration, num_workers=self.num_workers
+            self.rollouts, axis_name, updates_per_iteration=per_iteration, num_workers=self.actors.num_workers
         )
         rule = self._rule(layout.iterations * per_iteration, axis_name)
         return loops.on_policy(
@@ -82,7 +80,7 @@ class Config:
             layout,
             self.make_objective(axis_name),
             optimizers.report_clipping(rule, self.optimizer),
-            weights_per_worker=self.num_workers > 1,
+            weights_per_worker=self.actors.num_workers > 1,
             make_bonus=make_bonus,
         )
 
@@ -95,7 +93,7 @@ class Config:
 
     def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
         optimizer = optimizers.make(self.optimizer, num_updates)
-        if self.stale.correction == "effective_sample_size":
+        if self.stale.loss_correction == "effective_sample_size":
             optimizer = optax.chain(optimizer, corrections.scale_by_effective_sample_size())
         adaptive = updates.adaptive_kl(self.kl_penalty, self.kl_penalty_target) if self.policy_loss == "kl" else None
         learning = updates.in_passes(
@@ -106,16 +104,20 @@ class Config:
             adaptive=adaptive,
             axis_name=axis_name,
         )
-        rule = updates.asynchronous_actors(learning, self.num_workers, self.asynchrony)  # which checks the settings
-        is_fresh = self.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock"
+        rule = updates.asynchronous_actors(
+            learning, self.actors.num_workers, self.asynchrony
+        )  # which checks the settings
+        is_fresh = (
+            self.actors.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock"
+        )
         return updates.lockstep(learning) if is_fresh else rule
 
     def _check_minibatches(self) -> None:
-        check_divides("num_workers", self.num_workers, "num_envs", self.rollouts.num_envs)
-        envs, steps = self.rollouts.num_envs // self.num_workers, self.rollouts.rollout_length
+        check_divides("num_workers", self.actors.num_workers, "num_envs", self.rollouts.num_envs)
+        envs, steps = self.rollouts.num_envs // self.actors.num_workers, self.rollouts.rollout_length
         reason = updates.whole_rollouts(self.network.body.core)
-        if CORRECTIONS[self.stale.correction].whole_rollouts:
-            reason = f"as the correction {self.stale.correction} needs whole rollouts"
+        if CORRECTIONS[self.stale.loss_correction].whole_rollouts:
+            reason = f"as {self.stale.loss_correction} needs whole rollouts"
         updates.check_passes(self.passes, envs, steps, reason)
         if self.normalize_advantages and self.passes.num_minibatches == envs * steps:
             # The advantage of a single step is normalised to 0, from which nothing is learned.
@@ -124,8 +126,8 @@ class Config:
 
     def _check_staleness(self) -> None:
         stale = self.stale
-        if self.policy_loss != "clip" and stale.correction != "none":
-            reject("correction", stale.correction, "none unless policy_loss is clip")
+        if self.policy_loss != "clip" and stale.loss_correction != "none":
+            reject("loss_correction", stale.loss_correction, "none unless policy_loss is clip")
         known = is_concrete(stale.weight_floor) and is_concrete(stale.weight_limit)
         if known and stale.weight_floor >= stale.weight_limit:
             reject("weight_floor", stale.weight_floor, f"less than weight_limit, {stale.weight_limit}")

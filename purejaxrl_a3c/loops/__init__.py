@@ -1,7 +1,7 @@
 """Loops that act and learn in turn; each builds an `Algorithm` from its parts."""
 
 from purejaxrl_a3c.loops.agent import Agent, Part, TargetConfig, make_part, q_agent
-from purejaxrl_a3c.loops.config import Batch, Workers
+from purejaxrl_a3c.loops.config import Actors, Batch, Workers
 from purejaxrl_a3c.loops.experience import Experience, make_plan
 from purejaxrl_a3c.loops.exploration import (
     EpsilonConfig,
@@ -19,6 +19,7 @@ from purejaxrl_a3c.loops.off_policy import Parts, make_parts, off_policy
 from purejaxrl_a3c.loops.on_policy import on_policy
 
 __all__ = [
+    "Actors",
     "Agent",
     "Batch",
     "EnvLayout",

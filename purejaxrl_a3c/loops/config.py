@@ -16,6 +16,15 @@ class Batch:
 
 
 @configuration
+class Actors:
+    """Workers that only act."""
+
+    num_workers: Count = 1
+    """Workers that share the environments out. Each acts with its own snapshot of the parameters, and its rollouts are
+    learned from when it pushes them, at the newest parameters."""
+
+
+@configuration
 class Workers:
     """Rollouts of several workers, each with its own environments and its own snapshot of the parameters."""
 

@@ -82,13 +82,13 @@ def ppo_clip(network: Network, config: Config, estimator: TargetEstimator, *, se
         settings: the `Settings`.
     """
     correcting = settings.correcting
-    correction = stale.CORRECTIONS[correcting.correction]
+    correction = stale.CORRECTIONS[correcting.loss_correction]
 
     def policy_loss(steps: stale.Steps, kl: jax.Array, *adapted: jax.Array) -> jax.Array:
         del kl, adapted
         return correction.loss(steps, settings.clip, correcting)
 
-    return _ppo(network, config, estimator, policy_loss, settings, correction, correcting.correction == "vtrace")
+    return _ppo(network, config, estimator, policy_loss, settings, correction, correcting.loss_correction == "vtrace")
 
 
 def ppo_kl(network: Network, config: Config, estimator: TargetEstimator, *, settings: Settings) -> Objective:

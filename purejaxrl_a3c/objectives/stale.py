@@ -38,7 +38,7 @@ CorrectionName: TypeAlias = Literal[
 class StaleConfig:
     """Settings of the correction for stale rollouts."""
 
-    correction: CorrectionName = "none"
+    loss_correction: CorrectionName = "none"
     """How the loss is corrected for rollouts of older parameters: not at all; by PPO around the parameters that the
     learner had (decoupled, or interpolated between those and the ones that acted); by importance weights that are
     truncated, masked (masked_rollouts: by the rollout's mean), clipped (clipped_weight) or those of the whole rollout

@@ -306,22 +306,16 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             "SAC": replace(sac.Config(), env_id="CartPole-v1", hidden_sizes=(64, 64), batch_size=64),
             "PQN": _pqn(),
         },
-        # RL Baselines3 Zoo's settings, with smaller layers: one gradient step a frame, and no extensions of DQN.
         "Acrobot-v1": _dqn(
             env_id="Acrobot-v1",
             total_frames=100_000,
-            num_envs=4,
-            updates_per_iteration=16,
-            learning_starts=0,
-            batch_size=128,
-            n_step=1,
-            double=False,
-            dueling=False,
-            target_update_every=250,
             epsilon_frames=12_000,
+            epsilon_final=0.02,
             hidden_sizes=(128, 128),
-            learning_rate=6.3e-4,
-            anneal_learning_rate=False,
+            batch_size=128,
+            n_step=5,
+            target_update_every=250,
+            learning_rate=1e-3,
         ),
         # Random actions that last, for the same reason as the noise on MountainCarContinuous.
         "MountainCar-v0": _dqn(

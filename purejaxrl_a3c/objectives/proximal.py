@@ -88,7 +88,7 @@ def ppo_clip(network: Network, config: Config, estimator: TargetEstimator, *, se
         del kl, adapted
         return correction.loss(steps, settings.clip, correcting)
 
-    return _ppo(network, config, estimator, policy_loss, settings, correction, correcting.loss_correction == "vtrace")
+    return _ppo(network, config, estimator, policy_loss, settings, correction)
 
 
 def ppo_kl(network: Network, config: Config, estimator: TargetEstimator, *, settings: Settings) -> Objective:
@@ -103,7 +103,7 @@ def ppo_kl(network: Network, config: Config, estimator: TargetEstimator, *, sett
         (coefficient,) = adapted
         return coefficient * kl - returns.importance_weight(steps.log_theta - steps.log_mu) * steps.advantage
 
-    return _ppo(network, config, estimator, policy_loss, settings, stale.CORRECTIONS["none"], False)
+    return _ppo(network, config, estimator, policy_loss, settings, stale.CORRECTIONS["none"])
 
 
 def normalized(advantage: jax.Array, axis_name: AxisName = None) -> jax.Array:
@@ -125,7 +125,6 @@ def _ppo(
     policy_loss: PolicyLoss,
     settings: Settings,
     correction: stale.Correction,
-    uses_vtrace: bool,
 ) -> Objective:
     """PPO with this loss of the policy.
 
@@ -162,7 +161,7 @@ def _ppo(
         return weighted(terms, config), terms | {"explained_variance": fit}
 
     def prepare(params: Params, trajectories: Trajectory) -> MinibatchItems:
-        items = make_items(network, config, estimator, params, trajectories, uses_vtrace)
+        items = make_items(network, config, estimator, params, trajectories, correction.vtrace)
         if "log_prox" not in correction.needs:
             items = items._replace(log_prox=())
         if "staleness" not in correction.needs:

@@ -91,6 +91,8 @@ class Correction(NamedTuple):
     """Those of ``log_prox`` and ``staleness`` that it reads."""
     whole_rollouts: bool = False
     """Whether a minibatch must hold whole rollouts."""
+    vtrace: bool = False
+    """Whether targets and advantages are V-trace's, not those of `returns.gae`."""
 
 
 def surrogate(ratio: jax.Array, advantage: jax.Array, clip: Clip) -> jax.Array:
@@ -206,7 +208,7 @@ CORRECTIONS: dict[CorrectionName, Correction] = {
     "rollout_ratio": Correction(rollout_ratio, whole_rollouts=True),
     "two_sided": Correction(two_sided),
     "second_moment": Correction(second_moment),
-    "vtrace": Correction(around_prox, ("log_prox",)),
+    "vtrace": Correction(around_prox, ("log_prox",), vtrace=True),
     # What is corrected is the size of the steps, see `updates.corrections.scale_by_effective_sample_size`.
     "effective_sample_size": Correction(truncated),
 }

@@ -269,6 +269,9 @@ class ClockedRule(NamedTuple):
     `UpdateRule`, and ``virtual_time``."""
     split: Callable[[Learner], Any]
     """As of an `UpdateRule`."""
+    hold: Callable[[Learner, Objective, Trajectory], Learner] | None = None
+    """(learner, objective, trajectories [L, B, T], of which shapes and dtypes are enough) -> learner with room for
+    rollouts that are learned from later; called once, at the start of the run. None: there are none."""
 
 
 class Bonus(NamedTuple):

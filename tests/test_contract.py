@@ -35,7 +35,7 @@ from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 from purejaxrl_a3c.run.evaluate import run_episodes
 from purejaxrl_a3c.run.metrics_file import columns
-from purejaxrl_a3c.updates import Asynchrony, Service
+from purejaxrl_a3c.updates import Asynchrony, Queue, Service
 
 TESTS = Path(__file__).parent
 
@@ -116,6 +116,23 @@ CONFIGS: dict[str, Any] = {
         weight_limit=1.1,
         clip_values=True,
         learning_rate=1e-2,
+        **SMALL,
+    ),
+    "ppo_queue": replace(
+        ppo.Config(),
+        num_envs=8,
+        num_workers=4,
+        epochs=2,
+        num_minibatches=2,
+        asynchrony=Asynchrony(
+            "queue",
+            Service("lognormal"),
+            queue=Queue(batch_rollouts=2, queue_capacity=3, discard_bound=2),
+        ),
+        loss_correction="decoupled",
+        learning_rate=1e-2,
+        core="gru",
+        num_cells=4,
         **SMALL,
     ),
     "ppo_lstm_continuous": replace(
@@ -353,6 +370,7 @@ FLOATS = {
     "rmsprop_epsilon": 1e-2,
     "second_moment_limit": 1e-6,
     "service_cv": 0.9,
+    "learner_time": 0.2,
     "smoothing_clip": 0.01,
     "smoothing_noise": 0.5,
     "sticky_actions": 0.9,

@@ -13,7 +13,7 @@ from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import statistics
 from purejaxrl_a3c.types import Objective, UpdateRule
-from purejaxrl_a3c.updates import Asynchrony, Service, optimizers
+from purejaxrl_a3c.updates import Asynchrony, Queue, Service, optimizers
 
 W, ROUNDS = 6, 5
 KEY = jax.random.key(0)
@@ -28,6 +28,16 @@ CONFIGS: dict[str, Any] = {
     "impala_workers": replace(
         impala.Config(), num_workers=4, envs_per_worker=4, asynchrony=Asynchrony("clock"), **SMALL
     ),
+    # One minibatch: of several, every device deals out its own.
+    "ppo_queue": replace(
+        ppo.Config(),
+        num_envs=32,
+        num_workers=2,
+        epochs=2,
+        num_minibatches=1,
+        asynchrony=Asynchrony("queue", queue=Queue(batch_rollouts=2, parts_per_rollout=2)),
+        **SMALL,
+    ),
     "nstep_q": replace(
         nstep_q.Config(),
         num_workers=8,
@@ -38,7 +48,6 @@ CONFIGS: dict[str, Any] = {
         asynchrony=Asynchrony("clock"),
         **SMALL,
     ),
-    # One minibatch: of several, every device deals out its own.
     "rnd_ppo": replace(
         rnd.Config(),
         agent=replace(ppo.Config(), num_envs=16, epochs=2, num_minibatches=1, **SMALL),
@@ -218,6 +227,9 @@ def test_a_run_on_several_devices_equals_the_run_on_one(name):
         a, b = (x._replace(metrics=without(x.metrics, "staleness_within", "explained_variance")) for x in (a, b))
         if name in ("a3c", "nstep_q"):
             a, b = (x._replace(state=x.state._replace(learner=x.state.learner._replace(missed_here=0))) for x in (a, b))
+        if name == "ppo_queue":
+            assert a.state.learner.reported.keys() == b.state.learner.reported.keys()
+            a, b = (x._replace(state=x.state._replace(learner=x.state.learner._replace(reported={}))) for x in (a, b))
         close(a, b, rtol=2e-3, atol=1e-4)
 
     compare(shared, alone)

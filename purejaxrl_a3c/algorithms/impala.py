@@ -46,7 +46,8 @@ class Config:
         check(self)
         workers = self.rollouts.num_workers
         layout = loops.make_layout(self.rollouts, axis_name, updates_per_iteration=workers)
-        optimizer = optimizers.make(self.optimizer, num_updates=layout.iterations * workers)
+        num_updates = max(1, layout.iterations * workers // updates.learned_at_once(self.asynchrony).pushes)
+        optimizer = optimizers.make(self.optimizer, num_updates)
         rule = updates.asynchronous_actors(updates.one_step(optimizer, axis_name), workers, self.asynchrony)
         make_objective = partial(
             objectives.off_policy_gradient,
@@ -62,6 +63,6 @@ class Config:
             layout,
             make_objective,
             optimizers.report_clipping(rule, self.optimizer),
-            weights_per_worker=True,
+            weights_per_worker=self.asynchrony.schedule != "queue",
             make_bonus=make_bonus,
         )

@@ -72,7 +72,9 @@ class Config:
         layout = loops.make_layout(
             self.rollouts, axis_name, updates_per_iteration=per_iteration, num_workers=self.actors.num_workers
         )
-        rule = self._rule(layout.iterations * per_iteration, axis_name)
+        pushes = layout.iterations * self.actors.num_workers
+        num_batches = max(1, pushes // updates.learned_at_once(self.asynchrony).pushes)
+        rule = self._rule(num_batches * self.passes.updates, axis_name)
         return loops.on_policy(
             self.env,
             self.network,
@@ -80,7 +82,7 @@ class Config:
             layout,
             self.make_objective(axis_name),
             optimizers.report_clipping(rule, self.optimizer),
-            weights_per_worker=self.actors.num_workers > 1,
+            weights_per_worker=self.actors.num_workers > 1 and self.asynchrony.schedule != "queue",
             make_bonus=make_bonus,
         )
 
@@ -108,13 +110,17 @@ class Config:
             learning, self.actors.num_workers, self.asynchrony
         )  # which checks the settings
         is_fresh = (
-            self.actors.num_workers == 1 and self.asynchrony.reads == "newest" and self.asynchrony.schedule != "clock"
+            self.actors.num_workers == 1
+            and self.asynchrony.reads == "newest"
+            and self.asynchrony.schedule in ("random", "round_robin")
         )
         return updates.lockstep(learning) if is_fresh else rule
 
     def _check_minibatches(self) -> None:
         check_divides("num_workers", self.actors.num_workers, "num_envs", self.rollouts.num_envs)
-        envs, steps = self.rollouts.num_envs // self.actors.num_workers, self.rollouts.rollout_length
+        batch = updates.learned_at_once(self.asynchrony)
+        envs = self.rollouts.num_envs // self.actors.num_workers * (batch.pushes // batch.parts)
+        steps = self.rollouts.rollout_length * batch.parts
         reason = updates.whole_rollouts(self.network.body.core)
         if CORRECTIONS[self.stale.loss_correction].whole_rollouts:
             reason = f"as {self.stale.loss_correction} needs whole rollouts"

@@ -30,6 +30,7 @@ from purejaxrl_a3c.types import (
     Params,
     Pretrained,
     Scalars,
+    Trajectory,
     UpdateRule,
 )
 
@@ -141,11 +142,28 @@ def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     actor_state = acting.start(key_env, parts.acting, pretrained)
     params = parts.network.init(key_network) if pretrained is None else pretrained.params
     learner = rule.init(key_rule, params)
+    if isinstance(rule, ClockedRule) and rule.hold is not None:
+        learner = rule.hold(learner, parts.objective, rollout_types(parts, learner, rule, actor_state))
     started: Any = ()
     if bonus is not None:
         assert isinstance(rule, UpdateRule)
         started = warm_up(key_bonus, parts, rule.actor(learner), bonus, actor_state)
     return State(learner, actor_state, jnp.int32(0), started, parts.target.init(params), parts.origin)
+
+
+def rollout_types(parts: Parts, learner: Any, rule: ClockedRule, actor_state: rollout.ActorState) -> Trajectory:
+    """Shapes and dtypes of the trajectories of a batch of pushes."""
+
+    def act() -> Trajectory:
+        key = jax.random.key(0)
+        _, batch = rule.next_batch(key, learner, jnp.int32(1))
+        acting_state = jax.tree.map(lambda x: x[batch.workers], actor_state)
+        level = acting.levels(parts.acting, jnp.int32(0), parts.layout.own_workers()[batch.workers])
+        params = rule.actor(learner, batch)
+        trajectories = acting.collect(key, parts.acting, params, acting_state, batch.number, level)[1]
+        return parts.target.annotate(parts.target.init(learner.params), params, level, trajectories)
+
+    return jax.eval_shape(act)
 
 
 def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: rollout.ActorState) -> Any:
@@ -169,9 +187,10 @@ def means_over_pushes(reported: Scalars, iteration: jax.Array) -> Scalars:
     """What an iteration reports, from named vectors with an entry a push."""
     reported = dict(reported)
     staleness = reported.pop("staleness")
+    largest = reported.pop("staleness_max", staleness)
     losses = {name: values.astype(jnp.float32).mean() for name, values in reported.items()}
     return losses | {
         "staleness_mean": staleness.astype(jnp.float32).mean(),
-        "staleness_max": staleness.max(),
+        "staleness_max": largest.max(),
         "virtual_time": reported.get("virtual_time", iteration.astype(jnp.float32)).max(),
     }

@@ -2,7 +2,7 @@
 
 from purejaxrl_a3c.updates import optimizers
 from purejaxrl_a3c.updates.asynchronous import asynchronous, asynchronous_actors
-from purejaxrl_a3c.updates.asynchrony import Asynchrony
+from purejaxrl_a3c.updates.asynchrony import Asynchrony, learned_at_once
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
 from purejaxrl_a3c.updates.clock import PushBatch, Service
 from purejaxrl_a3c.updates.corrections import CORRECTIONS, Correction
@@ -19,6 +19,7 @@ from purejaxrl_a3c.updates.minibatches import (
 )
 from purejaxrl_a3c.updates.optimizers import Adam, RAdam, RMSProp
 from purejaxrl_a3c.updates.overlapped import overlapped
+from purejaxrl_a3c.updates.queue import Queue
 from purejaxrl_a3c.updates.synchronous import synchronous
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Learning",
     "Passes",
     "PushBatch",
+    "Queue",
     "RAdam",
     "RMSProp",
     "Service",
@@ -40,6 +42,7 @@ __all__ = [
     "averaging",
     "check_passes",
     "in_passes",
+    "learned_at_once",
     "lockstep",
     "mean",
     "one_step",

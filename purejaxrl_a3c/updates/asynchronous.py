@@ -18,6 +18,7 @@ from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, check_asynchron
 from purejaxrl_a3c.updates.clocked import clocked
 from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.pushes import Arrivals, Learner, Setup
+from purejaxrl_a3c.updates.queued import queued
 
 
 def asynchronous(
@@ -56,6 +57,8 @@ def asynchronous(
     Raises:
         InputError: if the settings do not go together.
     """
+    if asynchrony.schedule == "queue":
+        checks.reject("schedule", asynchrony.schedule, "not queue, where workers only act: PPO's and IMPALA's do")
     workers_here = collectives.part("num_workers", num_workers, axis_name)
     setup = Setup(
         optimizer=optax.with_extra_args_support(optimizer),
@@ -91,6 +94,9 @@ def asynchronous_actors(
     Raises:
         InputError: if the settings do not go together.
     """
+    if asynchrony.schedule == "queue":
+        _most_pushes(asynchrony, num_workers, max_pushes)
+        return queued(learning, asynchrony.queue, asynchrony.service, num_workers)
     setup = Setup(
         optimizer=optax.with_extra_args_support(optax.identity()),
         asynchrony=asynchrony,

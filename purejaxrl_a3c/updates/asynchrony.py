@@ -1,17 +1,18 @@
 """The settings of asynchrony: who pushes when, and which parameters a worker pulls."""
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
-from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, configuration, is_concrete
+from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, configuration, flat, is_concrete
 from purejaxrl_a3c.types import Key
 from purejaxrl_a3c.updates.clock import Service
+from purejaxrl_a3c.updates.queue import Queue, check_queue
 
-Schedule: TypeAlias = Literal["random", "round_robin", "clock"]
+Schedule: TypeAlias = Literal["random", "round_robin", "clock", "queue"]
 """Names of the orders of arrival."""
 Reads: TypeAlias = Literal["newest", "lagged", "torn_leaves", "torn_elements"]
 """Names of what a pull sees."""
@@ -22,10 +23,12 @@ class Asynchrony:
     """Who pushes when, and which parameters a worker pulls. Floats may be traced."""
 
     schedule: Schedule = "random"
-    """Order in which pushes arrive: every worker once a round in random or round_robin order, or by a simulated clock
-    on which each task takes a random time."""
+    """Order in which pushes arrive: every worker once a round in random or round_robin order; by a simulated clock on
+    which each task takes a random time; or likewise through a queue to a learner that takes time too, where workers
+    only act."""
     service: Service = Service()
-    """How long a task takes on the clock."""
+    """How long a task takes on the clock; with a queue, a rollout."""
+    queue: Queue = Queue()
     max_lead: CountOrZero | None = None
     """On the clock, a worker waits while it is more than this many tasks ahead of the slowest one (stale-synchronous
     parallel, Ho et al. 2013); None means that nobody waits."""
@@ -50,6 +53,21 @@ ORDERS: dict[Schedule, Callable[[Key, int], jax.Array]] = {
 """Orders of arrival in which every worker pushes once a round, by name: (key, W) -> workers, int32 ``[W]``."""
 
 
+class Batch(NamedTuple):
+    """What is learned from at once."""
+
+    pushes: int  # of workers
+    parts: int  # of each rollout, one push each
+
+
+def learned_at_once(asynchrony: Asynchrony) -> Batch:
+    """What workers that only act make of an update: a push of one of them, or as many as a batch of the queue has."""
+    if asynchrony.schedule != "queue":
+        return Batch(1, 1)
+    parts = asynchrony.queue.parts_per_rollout
+    return Batch(asynchrony.queue.batch_rollouts * parts, parts)
+
+
 def check_asynchrony(asynchrony: Asynchrony, num_workers: int) -> None:
     """Check that the fields of an `Asynchrony` go together.
 
@@ -69,6 +87,15 @@ def check_asynchrony(asynchrony: Asynchrony, num_workers: int) -> None:
         checks.reject("lag", lag, f"at most max_lag, {asynchrony.max_lag}")
     if is_concrete(lag) and lag and asynchrony.reads != "lagged":
         checks.reject("lag", lag, "0 unless reads is lagged")
+    if asynchrony.schedule == "queue":
+        check_queue(asynchrony.queue)
+        if asynchrony.reads != "newest":
+            checks.reject("reads", asynchrony.reads, "newest if schedule is queue")
+    else:
+        for name, default in flat(Queue()).items():
+            value = flat(asynchrony.queue)[name]
+            if is_concrete(value) and value != default:
+                checks.reject(name, value, f"{default} unless schedule is queue")
     if asynchrony.device_delay and not (asynchrony.schedule in ORDERS and asynchrony.reads == "newest"):
         accepted = f"0 unless schedule is one of {', '.join(ORDERS)} and reads is newest"
         checks.reject("device_delay", asynchrony.device_delay, accepted)

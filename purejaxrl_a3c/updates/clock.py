@@ -73,11 +73,11 @@ LAWS: dict[ServiceLaw, Law] = {
 
 def service_times(key: Key, service: Service, shape: tuple[int, ...]) -> jax.Array:
     """Service times, float32 ``shape``, whose last axis is the workers."""
-    times = LAWS[service.service_law](key, shape, _as_if_traced(service.service_cv))
-    return times * jnp.broadcast_to(_as_if_traced(service.slowness), shape) if service.slowness else times
+    times = LAWS[service.service_law](key, shape, hidden(service.service_cv))
+    return times * jnp.broadcast_to(hidden(service.slowness), shape) if service.slowness else times
 
 
-def _as_if_traced(value: float | jax.Array | tuple[float | jax.Array, ...]) -> jax.Array:
+def hidden(value: float | jax.Array | tuple[float | jax.Array, ...]) -> jax.Array:
     """The numbers as float32, hidden from the compiler.
 
     It would compute with constants in another way than with the same numbers traced. The times would differ in their

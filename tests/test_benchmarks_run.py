@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks import devices, kill, record, redraw, schedules, solve, suites
-from benchmarks.claims import corrections, entropy, policy_lag, speedup
+from benchmarks.claims import corrections, discarding, entropy, policy_lag, speedup
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, processes, protocol
@@ -94,6 +94,23 @@ def run_redraw(script: Any) -> None:
     assert (record.RESULTS / "claims" / "nstep.png").stat().st_size > 0
 
 
+def of_stale_runs(script: Any) -> None:
+    with pytest.raises(SystemExit, match=r"first python -m benchmarks\.claims\.stale_ppo"):
+        script.measure(SEEDS)
+    (record.RESULTS / "claims").mkdir()
+    rng = np.random.default_rng(0)
+    found = {
+        "corrections": ["none", "decoupled"],
+        "lags": [0, 1, 64],
+        "frames": 100,
+        "returns": np.stack([rng.uniform(300, 500, (2, 4)), rng.uniform(0, 500, (2, 4)), rng.uniform(0, 9, (2, 4))], 1),
+        "effective_sample_size": rng.uniform(0, 1, (2, 3, 4, 5)),
+    }
+    (record.RESULTS / "claims" / "stale_ppo.json").write_text(record.to_json(record.plain(found)) + "\n")
+    script.measure(SEEDS)
+
+
+FEW = {"SEARCH_SEEDS": 2, "SEEDS": 2}
 FAKE_PROGRAM = """
 import pathlib, sys
 folder = pathlib.Path("runs/one")
@@ -159,8 +176,14 @@ SMALL = {
     ),
     "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
     "claims.stale_ppo": Small(
-        {"CORRECTIONS": ("none", "decoupled"), "LAGS": (0, 64), "RATES": (1e-3, 1e-2), "FRAMES": 1_280}
+        {"CORRECTIONS": ("none", "decoupled"), "LAGS": (0, 64), "RATES": (1e-3, 1e-2), "FRAMES": 1_280} | FEW
     ),
+    "claims.best_correction": Small(run=lambda script: of_stale_runs(script), results=2),
+    "claims.sample_size": Small(run=lambda script: of_stale_runs(script), results=2),
+    "claims.best_rate": Small({"RATES": (1e-3, 1e-2), "LAGS": (0, 4, 16), "FRAMES": 1_280, "SEEDS": 2}),
+    "claims.discarding": Small({"EVENTS": 200, "SEEDS": 2, "LAWS": first(discarding.LAWS, "exponential")}),
+    "claims.bounded": Small({"BOUNDS": (0, 4, None), "RATES": (1e-3, 1e-2), "FRAMES": 2_560} | FEW),
+    "claims.periodic": Small({"LEARNER_TIMES": (1.0,), "RATES": (1e-3, 1e-2), "FRAMES": 2_560} | FEW),
     "claims.stragglers": Small({"WORKERS": (2,), "SHOWN": 2}),
     "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),
     "peers.__main__": Small({"COMPARISONS": {"ours": peers.Comparison("ours", "a2c", ("a2c",), TASK, 160)}}, run_peers),
@@ -185,7 +208,16 @@ def results(tmp_path, monkeypatch):
 
 
 # Even at their smallest, from a third of a minute to a minute each.
-LONG = ("speed", "kill", "devices", "claims.degenerate", "claims.threads", "claims.speedup")
+LONG = (
+    "speed",
+    "kill",
+    "devices",
+    "claims.degenerate",
+    "claims.threads",
+    "claims.speedup",
+    "claims.bounded",
+    "claims.periodic",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SMALL])
@@ -206,7 +238,7 @@ def test_a_script_runs(name, results, monkeypatch):
 def _names(name):
     """Modules whose results a script writes: its own, or that of the package that it runs."""
     package = f"benchmarks.{name}".removesuffix(".__main__")
-    return {package, "benchmarks.claims.nstep"}
+    return {package, "benchmarks.claims.nstep", "benchmarks.claims.stale_ppo"}
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "results").rglob("*.png")), ids=lambda path: path.stem)

@@ -37,7 +37,7 @@ def event_loop(settings, times, num_workers, num_events) -> Any:
         started = []
         while free:
             if settings.admission_bound is not None and admitted >= settings.batch_rollouts * (
-                settings.admission_bound + version + 1
+                (settings.admission_bound + 1) * settings.publish_every + seen()
             ):
                 break
             worker = free.pop(0)
@@ -114,6 +114,7 @@ SETTINGS: dict[str, Any] = {
     "both bounds": {"discard_bound": 0, "admission_bound": 1, "learner_time": 0.7},
     "parts": {"parts_per_rollout": 4},
     "published seldom": {"publish_every": 3, "parts_per_rollout": 2, "queue_order": "newest"},
+    "periodic": {"publish_every": 3, "admission_bound": 0},
     "a slow learner": {"learner_time": 10.0},
     "a learner that takes no time": {"learner_time": 0.0, "batch_rollouts": 1},
     "all": {"queue_order": "newest", "discard_bound": 3, "admission_bound": 2, "parts_per_rollout": 2},
@@ -130,7 +131,9 @@ def test_it_is_the_event_loop_event_by_event(case, law):
     events = 400
     state, found = jax.jit(lambda: queue.simulate(settings, service, W, events))()
     found = jax.device_get(found)
-    drawn = jax.vmap(lambda event: queue.rollout_times(settings, service, event, W))(np.arange(events + 1))
+    drawn = jax.vmap(lambda event: queue.rollout_times(settings.schedule_seed, service, event, W))(
+        np.arange(events + 1)
+    )
     log, busy_workers, busy_learner = event_loop(settings, np.asarray(drawn, np.float64).__getitem__, W, events)
     for i, expected in enumerate(log):
         assert found.of_learner[i] == expected["of_learner"], i

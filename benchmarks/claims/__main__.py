@@ -23,6 +23,12 @@ SCRIPTS = (
     "stragglers",
     "policy_lag",
     "stale_ppo",
+    "best_correction",
+    "best_rate",
+    "sample_size",
+    "discarding",
+    "bounded",
+    "periodic",
 )
 """Each writes the result of the same name."""
 PAGE = Path(__file__).parent / "README.md"

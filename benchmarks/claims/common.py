@@ -36,21 +36,22 @@ def main(measure):
     tyro.cli(script, description=measure.__doc__)
 
 
-def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80):
+def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80, first_seed=0):
     """``run(key, **point) -> arrays`` at every point of ``grid``, for every seed, in one compiled program.
 
     Args:
         run: a pure function; the points' values are traced floats.
         grid: values by name.
-        seeds: the seeds are 0, 1, ...: all points share them.
+        seeds: how many seeds, which all points share.
         batch: runs that are computed side by side.
+        first_seed: the seeds are this one and the next ones.
 
     Returns:
         What ``run`` returns, as NumPy arrays with the leading axes ``[*sizes of the grid, seeds]``.
     """
     axes = [np.asarray(values, np.float32) for values in grid.values()]
     shape = (*map(len, axes), seeds)
-    mesh = [axis.reshape(-1) for axis in np.meshgrid(*axes, np.arange(seeds), indexing="ij")]
+    mesh = [axis.reshape(-1) for axis in np.meshgrid(*axes, first_seed + np.arange(seeds), indexing="ij")]
 
     def one(point):
         *values, seed = point
@@ -59,6 +60,40 @@ def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80):
     points = (*map(jnp.asarray, mesh[:-1]), jnp.asarray(mesh[-1], jnp.uint32))
     flat = jax.jit(lambda points: jax.lax.map(one, points, batch_size=min(batch, len(mesh[-1]))))(points)
     return jax.tree.map(lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), flat)
+
+
+SEARCH = 1000
+"""The first of the seeds on which settings are chosen where that is not done on the seeds that are reported on."""
+
+
+def at_chosen_rates(run, grid: Mapping[str, Sequence[float]], rates: Sequence[float], search: int, seeds: int):
+    """Runs at every point of ``grid``, each at the learning rate that is best on other seeds.
+
+    Args:
+        run: ``run(key, **point, learning_rate)`` to ``(return, others...)``.
+        grid: values by name.
+        rates: learning rates to choose from.
+        search: seeds on which they are chosen, by the interquartile mean of the return.
+        seeds: seeds to report on, 0, 1, ...
+
+    Returns:
+        ``(found, chosen, searched)``: what ``run`` returns ``[*sizes of the grid, seeds]``, the rates ``[*sizes of the
+        grid]``, and the returns of the search ``[*sizes of the grid, rates, search]``.
+    """
+    searched = sweep(run, {**grid, "learning_rate": rates}, search, first_seed=SEARCH)[0]
+    chosen = np.asarray(rates)[best_rate(searched)]
+    table = jnp.asarray(chosen.reshape(-1), jnp.float32)
+    sizes = [len(values) for values in grid.values()]
+
+    def at_chosen(key, **places):
+        index = jnp.int32(0)
+        for size, place in zip(sizes, places.values(), strict=True):
+            index = index * size + place.astype(jnp.int32)
+        point = {name: jnp.asarray(grid[name], jnp.float32)[places[name].astype(jnp.int32)] for name in grid}
+        return run(key, **point, learning_rate=table[index])
+
+    found = sweep(at_chosen, {name: range(len(values)) for name, values in grid.items()}, seeds)
+    return found, chosen, searched
 
 
 def once(name: str, arm: str, measure: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

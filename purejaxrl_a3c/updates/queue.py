@@ -50,7 +50,8 @@ class Queue:
     admission_bound: CountOrZero | None = None
     """A rollout starts only while fewer than (admission_bound + version + 1) * batch_rollouts have been started and not
     discarded (AReaL, arXiv 2505.24298), where version counts the updates done; None: always. With 0, actors and learner
-    take turns."""
+    take turns. If versions are published seldom, it counts them: rollouts of publish_every updates may start at once,
+    and with 0 this is periodic asynchrony (arXiv 2511.18871)."""
     discard_bound: CountOrZero | None = None
     """Rollouts whose first part was acted with parameters more than this many versions old are discarded; None: none
     are."""
@@ -77,6 +78,7 @@ class Waiting(NamedTuple):
 class QueueState(NamedTuple):
     """What workers and learner are doing. Times are in mean service times of a rollout."""
 
+    seed: jax.Array  # int32 []: of the service times
     now: jax.Array  # float32 []
     event: jax.Array  # int32 []: events so far
     version: jax.Array  # int32 []: updates done
@@ -129,14 +131,15 @@ def check_queue(queue: Queue) -> None:
         )
 
 
-def start(queue: Queue, service: Service, num_workers: int) -> QueueState:
-    """The `QueueState` at time 0, when all workers that are admitted start their first rollouts."""
+def start(queue: Queue, service: Service, num_workers: int, seed: int | jax.Array | None = None) -> QueueState:
+    """The `QueueState` at time 0, when all workers that are admitted start their first rollouts; see `simulate`."""
     places, parts = queue.queue_capacity + num_workers, queue.parts_per_rollout
     workers, none = jnp.zeros(num_workers, jnp.int32), jnp.full(places, _NEVER, jnp.int32)
     waiting = Waiting(
         none, jnp.zeros(places, bool), none, jnp.zeros((places, parts), jnp.int32), jnp.zeros(places, jnp.float32)
     )
     state = QueueState(
+        seed=jnp.asarray(queue.schedule_seed if seed is None else seed, jnp.int32),
         now=jnp.float32(0),
         event=jnp.int32(0),
         version=jnp.int32(0),
@@ -202,14 +205,17 @@ def next_event(queue: Queue, service: Service, state: QueueState) -> tuple[Queue
     )
 
 
-def simulate(queue: Queue, service: Service, num_workers: int, num_events: int) -> tuple[QueueState, QueueEvent]:
+def simulate(
+    queue: Queue, service: Service, num_workers: int, num_events: int, seed: int | jax.Array | None = None
+) -> tuple[QueueState, QueueEvent]:
     """So many events, without any learning.
 
     Args:
-        queue: the `Queue`, whose ``schedule_seed`` decides the service times.
+        queue: the `Queue`.
         service: how long rollouts take.
         num_workers: ``W``.
         num_events: how many.
+        seed: of the service times; may be traced. None: ``schedule_seed``.
 
     Returns:
         The `QueueState` after them, and the `QueueEvent`, leaves ``[num_events, ...]``.
@@ -219,7 +225,7 @@ def simulate(queue: Queue, service: Service, num_workers: int, num_events: int) 
     def step(state: QueueState, _: None) -> tuple[QueueState, QueueEvent]:
         return next_event(queue, service, state)
 
-    return jax.lax.scan(step, start(queue, service, num_workers), length=num_events)
+    return jax.lax.scan(step, start(queue, service, num_workers, seed), length=num_events)
 
 
 def place_count(state: QueueState) -> int:
@@ -227,9 +233,9 @@ def place_count(state: QueueState) -> int:
     return state.waiting.ended.shape[0]
 
 
-def rollout_times(queue: Queue, service: Service, event: int | jax.Array, num_workers: int) -> jax.Array:
+def rollout_times(seed: int | jax.Array, service: Service, event: int | jax.Array, num_workers: int) -> jax.Array:
     """How long rollouts take that start after this event: float32 ``[W]``."""
-    key: Key = jax.random.fold_in(jax.random.key(queue.schedule_seed), event)
+    key: Key = jax.random.fold_in(jax.random.key(seed), event)
     return service_times(key, service, (num_workers,))
 
 
@@ -273,11 +279,15 @@ def _end_part(
     return state._replace(waiting=waiting, left=left, versions=versions, part=part), place, goes_on
 
 
+def _published(queue: Queue, state: QueueState) -> jax.Array:
+    """The newest version that can be pulled."""
+    return state.version // queue.publish_every * queue.publish_every
+
+
 def _with_pull(queue: Queue, state: QueueState, pulls: jax.Array, part: jax.Array) -> jax.Array:
     """The versions of rollouts, int32 ``[W, parts]``, once the workers that pull have done so before this part."""
-    seen = state.version // queue.publish_every * queue.publish_every
     now = jnp.arange(queue.parts_per_rollout) == part
-    return jnp.where(pulls[:, None] & now[None], seen, state.versions)
+    return jnp.where(pulls[:, None] & now[None], _published(queue, state), state.versions)
 
 
 def _discard(queue: Queue, state: QueueState) -> tuple[QueueState, jax.Array]:
@@ -333,9 +343,10 @@ def _start_rollouts(queue: Queue, service: Service, state: QueueState) -> tuple[
     free = state.free_since != _NEVER
     starts = free
     if queue.admission_bound is not None:
-        most = (queue.admission_bound + state.version + 1) * queue.batch_rollouts
+        most = (queue.admission_bound + 1) * queue.publish_every + _published(queue, state)
+        most *= queue.batch_rollouts
         starts = free & (_rank(state.free_since) < most - state.admitted)
-    time = rollout_times(queue, service, state.event, free.size) / queue.parts_per_rollout
+    time = rollout_times(state.seed, service, state.event, free.size) / queue.parts_per_rollout
     return state._replace(
         admitted=state.admitted + starts.sum(dtype=jnp.int32),
         left=jnp.where(starts, time, state.left),

@@ -152,7 +152,11 @@ SMALL = {
     "runs": Small({"PROGRAM": [sys.executable, "-c", FAKE_PROGRAM]}, main()),
     "same_numbers": Small({}, run_same_numbers),
     "schedules": Small(
-        {"SCHEDULES": first(schedules.SCHEDULES, schedules.PLAIN, "clock, gamma CV 0.3")}, main((16,), 1, 1e-3)
+        {
+            "SCHEDULES": first(schedules.SCHEDULES, schedules.PLAIN, "clock, gamma CV 0.3"),
+            "ACTORS": first(schedules.ACTORS, schedules.SYNCHRONOUS, "clock, exponential"),
+        },
+        main((16,), 1, 1e-3),
     ),
     "solve": Small({"ROWS": {"A2C on CartPole-v1": SOLVE}}, run_solve),
     "speed": Small({"COMPILED": ("a2c",), "COMPILATIONS": 1}, main("small", 1, 1e-3)),

@@ -135,6 +135,17 @@ CONFIGS: dict[str, Any] = {
         num_cells=4,
         **SMALL,
     ),
+    "ppo_groups": replace(
+        ppo.Config(),
+        num_envs=8,
+        epochs=2,
+        num_minibatches=2,
+        time_limit=6,
+        group_size=4,
+        clip_range_above=0.25,
+        learning_rate=3e-2,
+        **PENDULUM,
+    ),
     "ppo_lstm_continuous": replace(
         ppo.Config(),
         num_envs=8,
@@ -257,6 +268,7 @@ VARIANTS = (
     "nstep_q",
     "ppo_lstm_continuous",
     "ppo_stale",
+    "ppo_groups",
     "pqn",
     "pqn_lstm",
     "dqn",
@@ -407,8 +419,12 @@ def unused_floats(config):
         unused |= {"clip_range"}
     if settings.get("reads") != "lagged":
         unused |= {"lag"}
-    if settings.get("schedule") != "clock" or settings.get("service_law") == "exponential":
+    if settings.get("schedule") not in ("clock", "queue") or settings.get("service_law") == "exponential":
         unused |= {"service_cv"}
+    if settings.get("schedule") != "queue":
+        unused |= {"learner_time"}
+    if settings.get("group_size"):
+        unused |= {"gae_lambda", "value_coefficient"}
     if not settings.get("prioritized", True):
         unused |= {"importance_exponent", "priority_exponent"}
     if "policy_loss" in settings:

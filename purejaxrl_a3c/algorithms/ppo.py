@@ -54,6 +54,7 @@ class Config:
     actors: loops.Actors = loops.Actors()
     asynchrony: updates.Asynchrony = updates.Asynchrony()
     stale: objectives.StaleConfig = objectives.StaleConfig()
+    group: objectives.GroupConfig = objectives.GroupConfig()
 
     def build(self, axis_name: AxisName = None, make_bonus: MakeBonus | None = None) -> Algorithm:
         """The `Algorithm` of these settings.
@@ -68,9 +69,15 @@ class Config:
         check(self)
         self._check_minibatches()
         self._check_staleness()
+        if self.group.group_size:
+            self._check_groups(make_bonus)
         per_iteration = self.actors.num_workers * self.passes.updates
         layout = loops.make_layout(
-            self.rollouts, axis_name, updates_per_iteration=per_iteration, num_workers=self.actors.num_workers
+            self.rollouts,
+            axis_name,
+            updates_per_iteration=per_iteration,
+            num_workers=self.actors.num_workers,
+            group_size=self.group.group_size,
         )
         pushes = layout.iterations * self.actors.num_workers
         num_batches = max(1, pushes // updates.learned_at_once(self.asynchrony).pushes)
@@ -90,7 +97,9 @@ class Config:
         """What makes the objective of these settings."""
         above = self.clip_range if self.clip_range_above is None else self.clip_range_above
         clip = objectives.Clip(self.clip_range, above)
-        settings = objectives.Settings(clip, self.clip_values, self.normalize_advantages, axis_name, self.stale)
+        settings = objectives.Settings(
+            clip, self.clip_values, self.normalize_advantages, axis_name, self.stale, self.group
+        )
         return partial(POLICY_LOSSES[self.policy_loss], config=self.objective, settings=settings)
 
     def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
@@ -137,3 +146,20 @@ class Config:
         known = is_concrete(stale.weight_floor) and is_concrete(stale.weight_limit)
         if known and stale.weight_floor >= stale.weight_limit:
             reject("weight_floor", stale.weight_floor, f"less than weight_limit, {stale.weight_limit}")
+
+    def _check_groups(self, make_bonus: MakeBonus | None) -> None:
+        size, wrappers = self.group.group_size, self.env.wrappers
+        if size == 1:
+            reject("group_size", size, "0 or at least 2")
+        if make_bonus is not None:
+            reject("group_size", size, "0 with a bonus")
+        if self.clip_values:
+            reject("clip_values", self.clip_values, "False with a group_size, as no values are learned")
+        if CORRECTIONS[self.stale.loss_correction].vtrace:
+            reject("loss_correction", self.stale.loss_correction, "another one with a group_size: it needs values")
+        if self.asynchrony.queue.parts_per_rollout > 1:
+            reject("parts_per_rollout", self.asynchrony.queue.parts_per_rollout, "1 with a group_size")
+        # New episodes begin with new statistics and in phase.
+        for name in ("normalize_observations", "scale_rewards", "stagger_resets"):
+            if value := getattr(wrappers, name):
+                reject(name, value, f"{type(value)(0)} with a group_size")

@@ -37,11 +37,16 @@ class Acting(NamedTuple):
 def start(key: Key, acting: Acting, pretrained: Pretrained | None) -> rollout.ActorState:
     """The environments of this device at the start of a run, leaves ``[W, B, ...]``."""
     layout = acting.layout
-    keys = randomness.keys_at(key, layout.numbers(layout.own_workers()))
-    actor_state = jax.vmap(jax.vmap(lambda key: rollout.start(acting.env, acting.network, key)))(keys)
+    actor_state = _fresh(key, acting, layout.numbers(layout.own_workers()))
     if pretrained is None or pretrained.observations is None:
         return actor_state
     return actor_state._replace(env=normalize.set_statistics(actor_state.env, pretrained.observations))
+
+
+def _fresh(key: Key, acting: Acting, numbers: jax.Array) -> rollout.ActorState:
+    """Environments at the start of an episode, the same one where ``numbers``, int32 ``[L, B]``, are the same."""
+    keys = randomness.keys_at(key, numbers)
+    return jax.vmap(jax.vmap(lambda key: rollout.start(acting.env, acting.network, key)))(keys)
 
 
 def levels(acting: Acting, iteration: jax.Array, workers: jax.Array) -> Any:
@@ -74,6 +79,9 @@ def collect(
     Returns:
         ``(actor_state, trajectories [L, B, T])``.
     """
+    if acting.layout.group_size:
+        key, key_start = jax.random.split(key)
+        actor_state = _fresh(key_start, acting, acting.layout.numbers(numbers) // acting.layout.group_size)
     index = randomness.components(acting.layout.numbers(numbers), acting.layout.rollout_length)
     noise, keys = rollout.draw(acting.network, key, index)
     noise = lasting_noise(acting.exploration, noise, axis=2)

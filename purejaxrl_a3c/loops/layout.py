@@ -25,6 +25,7 @@ class EnvLayout(NamedTuple):
     split: Literal["workers", "envs"]  # devices share out the workers, or every worker's environments
     split_name: str  # the config's field that devices share out, for errors
     axis_name: AxisName = None
+    group_size: int = 0  # environments whose rollouts begin the same new episode; 0: rollouts go on
 
     @property
     def frames(self) -> int:
@@ -65,6 +66,7 @@ def make_layout(
     split: Literal["workers", "envs"] = "envs",
     updates_per_iteration: int = 1,
     num_workers: int = 1,
+    group_size: int = 0,
 ) -> EnvLayout:
     """The `EnvLayout` of a run.
 
@@ -74,6 +76,8 @@ def make_layout(
         split: what devices share out; a `Batch` has environments only.
         updates_per_iteration: gradient steps of an iteration, which are counted too.
         num_workers: that share out the environments of a `Batch`.
+        group_size: environments of a worker whose rollouts begin the same new episode; 0: rollouts go on where the last
+            ones ended.
 
     Raises:
         InputError: if not a single iteration fits into the run, or more than can be counted.
@@ -91,7 +95,10 @@ def make_layout(
     if iterations * updates_per_iteration > _MOST_ITERATIONS:
         most = _MOST_ITERATIONS * frames // updates_per_iteration
         reject("total_frames", rollouts.total_frames, f"at most {most}, with {frames} frames an iteration")
-    return EnvLayout(workers, envs, rollouts.rollout_length, iterations, split, split_name, axis_name)
+    layout = EnvLayout(workers, envs, rollouts.rollout_length, iterations, split, split_name, axis_name, group_size)
+    if group_size:
+        check_divides("group_size", group_size, "the environments of a worker, on each device", layout.envs_here)
+    return layout
 
 
 def _reject_size(rollouts: Batch | Workers, frames: int) -> None:

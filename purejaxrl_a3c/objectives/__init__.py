@@ -13,6 +13,7 @@ from purejaxrl_a3c.objectives.deterministic import (
     deterministic_gradients,
     scalar_values,
 )
+from purejaxrl_a3c.objectives.groups import GroupConfig
 from purejaxrl_a3c.objectives.off_policy_gradient import OffPolicy, off_policy_gradient
 from purejaxrl_a3c.objectives.policy_gradient import policy_gradient
 from purejaxrl_a3c.objectives.proximal import Settings, ppo_clip, ppo_kl
@@ -40,6 +41,7 @@ __all__ = [
     "Clip",
     "Config",
     "DeterministicConfig",
+    "GroupConfig",
     "LambdaConfig",
     "NStepConfig",
     "OffPolicy",

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.objectives import returns, stale
 from purejaxrl_a3c.objectives.config import Config
+from purejaxrl_a3c.objectives.groups import GroupConfig, first_return, group_advantages, in_first_episode
 from purejaxrl_a3c.objectives.items import split_steps
 from purejaxrl_a3c.objectives.policy_gradient import sum_of_values, weighted
 from purejaxrl_a3c.objectives.reports import explained_variance
@@ -42,6 +44,7 @@ class MinibatchItems(NamedTuple):
     targets: Targets
     log_prox: Any = ()  # log-probability of the action before the first pass, where the loss needs it
     staleness: Any = ()  # int32: that of the policy that acted, where the loss needs it
+    weight: Any = ()  # float32: 0 for steps that are not learned from, of mean 1; (): all are
 
 
 class PolicyLoss(Protocol):
@@ -66,6 +69,7 @@ class Settings(NamedTuple):
     normalize_advantages: bool  # over each minibatch, see `normalized`
     axis_name: AxisName = None  # of the devices that share the environments, or None
     correcting: stale.StaleConfig = stale.StaleConfig()  # for stale rollouts; only of the clipped surrogate
+    group: GroupConfig = GroupConfig()  # of episodes whose returns are the baseline
 
 
 def ppo_clip(network: Network, config: Config, estimator: TargetEstimator, *, settings: Settings) -> Objective:
@@ -132,36 +136,46 @@ def _ppo(
     ``clip_fraction`` (share of the steps whose probability ratio lies outside of the clip range), ``log_ratio_square``
     (mean square of the ratio's logarithm) and `stale.effective_sample_size`.
     """
+    grouped = settings.group.group_size > 0
+    # Without a value function to learn.
+    config = replace(config, value_coefficient=0.0) if grouped else config
 
     def loss(params: Params, batch: MinibatchItems, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+        def mean(x: jax.Array) -> jax.Array:
+            return (batch.weight * x).mean() if grouped else x.mean(dtype=jnp.float32)
+
         _, outputs = network.unroll(params, batch.carry, batch.obs, batch.first)
         log_theta = outputs.policy.log_prob(batch.action)
         log_ratio = log_theta - batch.log_prob
         ratio = returns.importance_weight(log_ratio)
         kl = batch.policy.kl(outputs.policy)
         advantage = batch.targets.advantage
-        if settings.normalize_advantages:
+        if settings.normalize_advantages and not grouped:
             advantage = normalized(advantage, settings.axis_name)
         error = jnp.square(outputs.value - batch.targets.value)
         if settings.clip_values:
             change = jnp.clip(outputs.value - batch.value, -settings.clip.below, settings.clip.below)
             error = jnp.maximum(error, jnp.square(batch.value + change - batch.targets.value))
-        steps = stale.Steps(batch.log_prob, log_theta, advantage, batch.log_prox, batch.staleness)
+        counts: Any = batch.weight > 0 if grouped else ()
+        steps = stale.Steps(batch.log_prob, log_theta, advantage, batch.log_prox, batch.staleness, counts)
         terms = {
-            "policy_loss": policy_loss(steps, kl, *adapted).mean(),
-            "value_loss": sum_of_values(error, ratio).mean(),
-            "entropy": outputs.policy.entropy().mean(),
-            "value_mean": outputs.value.mean(),
-            "kl": kl.mean(),
-            "clip_fraction": (settings.clip(ratio) != ratio).mean(dtype=jnp.float32),
-            "log_ratio_square": jnp.square(log_ratio).mean(),
-            "effective_sample_size": stale.effective_sample_size(log_ratio),
+            "policy_loss": mean(policy_loss(steps, kl, *adapted)),
+            "value_loss": mean(sum_of_values(error, ratio)),
+            "entropy": mean(outputs.policy.entropy()),
+            "value_mean": mean(outputs.value),
+            "kl": mean(kl),
+            "clip_fraction": mean(settings.clip(ratio) != ratio),
+            "log_ratio_square": mean(jnp.square(log_ratio)),
+            "effective_sample_size": stale.effective_sample_size(log_ratio, counts if grouped else None),
         }
-        fit = explained_variance(outputs.value, batch.targets.value, jnp.ones_like(ratio))
+        weight = counts.astype(jnp.float32) if grouped else jnp.ones_like(ratio)
+        fit = explained_variance(outputs.value, batch.targets.value, weight)
         return weighted(terms, config), terms | {"explained_variance": fit}
 
     def prepare(params: Params, trajectories: Trajectory) -> MinibatchItems:
         items = make_items(network, config, estimator, params, trajectories, correction.vtrace)
+        if grouped:
+            items = compare_in_groups(items, config, settings, trajectories)
         if "log_prox" not in correction.needs:
             items = items._replace(log_prox=())
         if "staleness" not in correction.needs:
@@ -169,6 +183,18 @@ def _ppo(
         return items if correction.whole_rollouts else split_steps(network, items)
 
     return Objective(prepare, loss)
+
+
+def compare_in_groups(
+    items: MinibatchItems, config: Config, settings: Settings, trajectories: Trajectory
+) -> MinibatchItems:
+    """Items of trajectories ``[B, T]`` whose advantages are those over their groups, see `GroupConfig`."""
+    found = jax.vmap(lambda trajectory: first_return(trajectory, config.gamma))(trajectories)
+    advantage = group_advantages(found, settings.group.group_size, settings.group.group_baseline)
+    shape = items.log_prob.shape
+    targets = Targets(*(jnp.broadcast_to(x[:, None], shape) for x in (found, advantage)))
+    counts = jax.vmap(in_first_episode)(trajectories).astype(jnp.float32)
+    return items._replace(targets=targets, weight=counts / collectives.mean(counts.mean(), settings.axis_name))
 
 
 def make_items(

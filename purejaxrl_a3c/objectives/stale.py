@@ -62,6 +62,7 @@ class Steps(NamedTuple):
     advantage: jax.Array
     log_prox: Any  # under the policy that the learner had; () where the correction does not ask for it
     staleness: Any  # int32: updates between mu and prox; () likewise
+    counts: Any = ()  # bool: whether the step is learned from; (): all are
 
 
 class Clip(NamedTuple):
@@ -145,7 +146,7 @@ def masked_rollouts(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
     """As `masked`, without rollouts whose geometric mean of the weights is out of bounds."""
     del clip
     log_ratio = steps.log_theta - steps.log_mu
-    mean = importance_weight(log_ratio.mean(axis=1, keepdims=True))
+    mean = importance_weight(_rollout_mean(steps, log_ratio))
     return -jnp.where(_within(mean, config), importance_weight(log_ratio), 0.0) * steps.advantage
 
 
@@ -160,7 +161,7 @@ def rollout_ratio(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
     """PPO with the geometric mean of a rollout's ratios in place of each (GSPO, arXiv 2507.18071)."""
     del config
     log_ratio = steps.log_theta - steps.log_mu
-    mean = jnp.broadcast_to(log_ratio.mean(axis=1, keepdims=True), log_ratio.shape)
+    mean = jnp.broadcast_to(_rollout_mean(steps, log_ratio), log_ratio.shape)
     return surrogate(importance_weight(mean), steps.advantage, clip)
 
 
@@ -180,6 +181,8 @@ def second_moment(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
     del clip
     log_ratio = steps.log_theta - steps.log_mu
     squares = jax.lax.stop_gradient(jnp.square(log_ratio))
+    if not isinstance(steps.counts, tuple):
+        squares = jnp.where(steps.counts, squares, jnp.inf)
     ascending = jnp.sort(squares.ravel())
     means = jnp.cumsum(ascending) / (1 + jnp.arange(ascending.size))
     # The means rise, so what may stay is a first part of the ascending squares.
@@ -191,6 +194,14 @@ def around_prox(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
     """PPO around the proximal policy; with V-trace advantages, which hold the weights (arXiv 2603.01365)."""
     del config
     return surrogate(importance_weight(steps.log_theta - steps.log_prox), steps.advantage, clip)
+
+
+def _rollout_mean(steps: Steps, values: jax.Array) -> jax.Array:
+    """The mean of each rollout over the steps that are learned from: ``[M, T]`` to ``[M, 1]``."""
+    if isinstance(steps.counts, tuple):
+        return values.mean(axis=1, keepdims=True)
+    number = jnp.maximum(steps.counts.sum(axis=1, keepdims=True), 1)
+    return jnp.where(steps.counts, values, 0).sum(axis=1, keepdims=True) / number
 
 
 def _within(weight: jax.Array, config: StaleConfig) -> jax.Array:
@@ -215,14 +226,18 @@ CORRECTIONS: dict[CorrectionName, Correction] = {
 """The corrections by name."""
 
 
-def effective_sample_size(log_ratio: jax.Array) -> jax.Array:
+def effective_sample_size(log_ratio: jax.Array, counts: jax.Array | None = None) -> jax.Array:
     """The share of steps that weighted ones are worth: ``(sum w)^2 / (n sum w^2)``, float32 ``[]``.
 
     It is 1 if all weights are equal.
 
     Args:
         log_ratio: ``[...]``, logarithms of the weights ``w``.
+        counts: bool ``[...]``, which of them count, at least one; None: all do.
     """
     weight = importance_weight(jax.lax.stop_gradient(log_ratio))
+    if counts is not None:
+        weight = jnp.where(counts, weight, 0)
     weight /= jnp.maximum(weight.max(), jnp.finfo(jnp.float32).tiny)
-    return jnp.square(weight.sum()) / (weight.size * jnp.square(weight).sum())
+    number = weight.size if counts is None else counts.sum()
+    return jnp.square(weight.sum()) / (number * jnp.square(weight).sum())

@@ -9,7 +9,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SCALE = "0.1"  # instead of 1.0: every cell runs and every picture is drawn, but of little data
 
 
-MINUTES = ("a3c_vs_a2c", "speed_tables")
+MINUTES = ("a3c_vs_a2c", "speed_tables", "staleness_lab")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def _has_picture(cell):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["a3c_vs_a2c", "quickstart", "speed_tables"]
+    assert [path.stem for path in NOTEBOOKS] == ["a3c_vs_a2c", "quickstart", "speed_tables", "staleness_lab"]
 
 
 def test_all_notebooks_install_the_package_in_the_same_way():

@@ -96,7 +96,11 @@ def test_the_loss_is_that_of_a_loop_over_the_first_episodes():
     assert min(lengths) < 30  # so that something follows the end of an episode
 
 
-@pytest.mark.parametrize("name", sorted(set(stale.CORRECTIONS) - {"vtrace"}))
+OF_SEVERAL_STEPS = ("none", "masked_rollouts", "rollout_ratio", "second_moment")
+OTHERS = sorted(set(stale.CORRECTIONS) - {"vtrace", *OF_SEVERAL_STEPS})
+
+
+@pytest.mark.parametrize("name", [*OF_SEVERAL_STEPS, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_what_follows_the_end_of_an_episode_changes_nothing(name):
     config = replace(CONFIG, loss_correction=name)
     params, algorithm, steps = rollouts(config)

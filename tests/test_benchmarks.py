@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import threads
+from benchmarks.claims import common, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
 from purejaxrl_a3c import a2c
@@ -36,3 +36,23 @@ def test_a_distribution_function_of_staleness_keeps_its_tail():
     function = threads.histogram(np.array([0, 0, 2, 10**6]))
     np.testing.assert_array_equal(function[:4], [0.5, 0.5, 0.75, 0.75])
     assert function[-1] == 1
+
+
+def test_a_rate_is_chosen_on_other_seeds_than_it_is_reported_on():
+    """Noise alone, of which the best of 12 rates would look good on the same seeds."""
+    noise = np.random.default_rng(1).normal(size=(200, 12, 30))
+    assert common.at_best_rates(noise)[0].mean() > 0.2
+    assert abs(common.cross_fitted(noise).mean()) < 0.05
+    better = noise + 10 * (np.arange(12) == 4)[:, None]
+    np.testing.assert_array_equal(common.cross_fitted(better), better[:, 4])
+
+
+def test_the_power_of_the_best_rate_is_found_between_the_rates_of_a_grid():
+    """Returns whose best rate falls like the power -0.7 of the staleness."""
+    rates, at = np.array([1e-4 * 1.6**i for i in range(12)]), np.array([1.0, 5, 17, 65])
+    distance = np.log(rates)[None] - np.log(6e-3 * at**-0.7)[:, None]
+    noise = np.random.default_rng(0).normal(size=(4, 12, 30))
+    returns = 100 * np.exp(-(distance**2))[..., None] + 5 * noise
+    slope, low, high = common.slope_interval(returns, rates, at)
+    assert abs(slope + 0.7) < 0.1
+    assert low < slope < high < -0.5

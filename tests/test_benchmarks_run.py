@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks import devices, kill, record, redraw, schedules, solve, suites
-from benchmarks.claims import corrections, discarding, entropy, policy_lag, speedup
+from benchmarks.claims import corrections, discarding, entropy, policy_lag, speedup, staleness
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, processes, protocol
@@ -178,7 +178,9 @@ SMALL = {
     "claims.speedup": Small(
         {"TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)}, "WORKERS": (2,)}
     ),
-    "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}),
+    "claims.staleness": Small(
+        {"DELAYS": (0, 63), "RATES": (1e-3, 1e-2), "SEEDS": 2, "TASKS": (staleness.TASKS[2]._replace(frames=1_600),)}
+    ),
     "claims.stale_ppo": Small(
         {"CORRECTIONS": ("none", "decoupled"), "LAGS": (0, 64), "RATES": (1e-3, 1e-2), "FRAMES": 1_280} | FEW
     ),

@@ -1,19 +1,27 @@
 """Experiment 16: whether PPO's best learning rate falls like 1 / staleness.
 
-Rates are a factor 1.6 apart. The best one at each lag is the mean of the rates' logarithms, each weighted by how far
-the interquartile mean of its return is above nine tenths of the best, so that it is not bound to the grid. Its
-logarithm is fitted by a line in that of lag + 1, over lags from 4 on. Confirmed if the slope's interval, seeds
-resampled, contains -1 and excludes -0.5; refuted if it excludes -1; otherwise not decided.
+Rates are a factor 1.6 apart, and the best one is not bound to them, see `common.fine_best_rates`. Its logarithm is
+fitted by a line in that of lag + 1, over lags from 4 on. Confirmed if the slope's interval, seeds resampled, contains
+-1 and excludes -0.5; refuted if it excludes -1; otherwise not decided.
 """
 
 from functools import partial
 
 import numpy as np
 
-from benchmarks.claims.common import interval, late_return, main, once, report, seeds_note, sweep
+from benchmarks.claims.common import (
+    fine_best_rates,
+    interval,
+    late_return,
+    main,
+    once,
+    report,
+    seeds_note,
+    slope_interval,
+    sweep,
+)
 from benchmarks.claims.stale_ppo import config
 from benchmarks.figures import caption, panels, shades
-from benchmarks.learning import interquartile_mean
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import make_train
 
@@ -21,7 +29,6 @@ LAGS = (0, 4, 16, 64, 256)
 RATES = tuple(1e-4 * 1.6**i for i in range(12))
 FRAMES, SEEDS = 100_000, 30
 FITTED_FROM = 4
-SHARE = 0.9
 
 
 def returns_at(lag):
@@ -33,27 +40,15 @@ def returns_at(lag):
     return (sweep(run, {"learning_rate": RATES}, SEEDS),)
 
 
-def best_rates(returns):
-    """The best rate at each lag: ``[lags, rates, seeds]`` to ``[lags]``."""
-    middle = interquartile_mean(returns, axis=-1)
-    weight = np.maximum(middle - SHARE * middle.max(1, keepdims=True), 0)
-    return np.exp((weight * np.log(RATES)).sum(1) / weight.sum(1))
-
-
-def slope(rates):
-    """Of the logarithm of the best rate in that of lag + 1."""
-    lags = np.array(LAGS)
-    fitted = lags >= FITTED_FROM
-    return np.polyfit(np.log(lags[fitted] + 1), np.log(rates[fitted]), 1)[0]
-
-
 def measure(sizes):
     """The best learning rate of PPO against the age of its rollouts."""
     found = np.stack([once("best_rate", f"lag {lag}", partial(returns_at, lag))[0] for lag in LAGS])
     rng = np.random.default_rng(0)
-    resampled = [best_rates(found[..., rng.integers(found.shape[-1], size=found.shape[-1])]) for _ in range(2000)]
-    best, bounds = best_rates(found), np.percentile(resampled, [2.5, 97.5], axis=0)
-    fit, (low, high) = slope(best), np.percentile([slope(rates) for rates in resampled], [2.5, 97.5])
+    draws = rng.integers(found.shape[-1], size=(1000, found.shape[-1]))
+    best = fine_best_rates(found, RATES)
+    bounds = np.percentile([fine_best_rates(found[..., draw], RATES) for draw in draws], [2.5, 97.5], axis=0)
+    fitted = np.array(LAGS) >= FITTED_FROM
+    fit, low, high = slope_interval(found[fitted], RATES, np.array(LAGS)[fitted] + 1)
     middle = interval(found)[0]
     rows = [
         [f"{lag}", f"{best[i]:.1e} ({bounds[0, i]:.1e} - {bounds[1, i]:.1e})", f"{middle[i].max():.0f}"]

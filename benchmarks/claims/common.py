@@ -62,6 +62,53 @@ def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80, first_
     return jax.tree.map(lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), flat)
 
 
+def cross_fitted(returns, share=0.5):
+    """Returns at the best rate, which is chosen for each part of the seeds on the others.
+
+    Args:
+        returns: ``[..., rates, seeds]``.
+        share: of the seeds in the first of the two parts.
+
+    Returns:
+        ``[..., seeds]``.
+    """
+    cut = max(1, round(share * returns.shape[-1]))
+    parts = returns[..., :cut], returns[..., cut:]
+    chosen = [best_rate(other) for other in parts[::-1]]
+    picked = [np.take_along_axis(x, i[..., None, None], -2)[..., 0, :] for x, i in zip(parts, chosen, strict=True)]
+    return np.concatenate(picked, -1)
+
+
+def fine_best_rates(returns, rates, share=0.9):
+    """The best learning rates, not bound to the grid: ``[..., rates, seeds]`` to ``[...]``.
+
+    The mean of the rates' logarithms, each weighted by how far the interquartile mean of its return lies above
+    ``share`` of the way from the worst to the best one.
+    """
+    middle = interquartile_mean(returns, axis=-1)
+    low, high = middle.min(-1, keepdims=True), middle.max(-1, keepdims=True)
+    weight = np.maximum(middle - low - share * (high - low), 1e-9)
+    return np.exp((weight * np.log(rates)).sum(-1) / weight.sum(-1))
+
+
+def slope_interval(returns, rates, at):
+    """``(middle, low, high)`` of the power of ``at`` with which the best rate changes, seeds resampled.
+
+    Args:
+        returns: ``[points, rates, seeds]``.
+        rates: learning rates.
+        at: positive numbers ``[points]``.
+    """
+    rng = np.random.default_rng(0)
+
+    def slope(some):
+        return np.polyfit(np.log(at), np.log(fine_best_rates(some, rates)), 1)[0]
+
+    draws = rng.integers(returns.shape[-1], size=(1000, returns.shape[-1]))
+    low, high = np.percentile([slope(returns[..., draw]) for draw in draws], [2.5, 97.5])
+    return float(slope(returns)), float(low), float(high)
+
+
 SEARCH = 1000
 """The first of the seeds on which settings are chosen where that is not done on the seeds that are reported on."""
 

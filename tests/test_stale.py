@@ -58,7 +58,7 @@ def plain_loop(name, found):
     for m in range(M):
         rollout_mean = np.exp(log_rho[m].mean())
         for t in range(T):
-            mu, theta, advantage, prox, age = (float(x[m, t]) for x in found)
+            mu, theta, advantage, prox, age = (float(x[m, t]) for x in found[:5])
             rho = np.exp(theta - mu)
             within = LIMITS["weight_floor"] <= rho <= LIMITS["weight_limit"]
             if name == "none":
@@ -146,6 +146,10 @@ def test_the_effective_sample_size_is_that_of_its_formula():
     np.testing.assert_allclose(stale.effective_sample_size(jnp.full(7, -3.0)), 1.0, rtol=1e-6)
     # A weight that dwarfs all others is worth one step, however large it is.
     np.testing.assert_allclose(stale.effective_sample_size(jnp.array([500.0, 0, 0, 0])), 0.25, rtol=1e-5)
+    # Nor does it matter how small all of them are.
+    np.testing.assert_allclose(stale.effective_sample_size(jnp.array([-300.0, -300, -500, -500])), 0.5, rtol=1e-5)
+    some = stale.effective_sample_size(jnp.array([-1.0, 7, -1]), jnp.array([True, False, True]))
+    np.testing.assert_allclose(some, 1.0, rtol=1e-5)
 
 
 def test_steps_shrink_with_the_effective_sample_size():

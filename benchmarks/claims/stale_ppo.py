@@ -23,7 +23,7 @@ LAGS = (0, 1, 4, 16, 64, 256)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 CORRECTIONS = get_args(CorrectionName)
 FRAMES = 150_000  # 1171 updates
-SEARCH_SEEDS, SEEDS = 3, 30
+SEARCH_SEEDS, SEEDS = 10, 30
 DECIDES = 64
 
 

@@ -235,9 +235,10 @@ def effective_sample_size(log_ratio: jax.Array, counts: jax.Array | None = None)
         log_ratio: ``[...]``, logarithms of the weights ``w``.
         counts: bool ``[...]``, which of them count, at least one; None: all do.
     """
-    weight = importance_weight(jax.lax.stop_gradient(log_ratio))
+    log_ratio = jax.lax.stop_gradient(log_ratio)
     if counts is not None:
-        weight = jnp.where(counts, weight, 0)
-    weight /= jnp.maximum(weight.max(), jnp.finfo(jnp.float32).tiny)
+        log_ratio = jnp.where(counts, log_ratio, -jnp.inf)
+    # Relative to the largest one, so that they neither overflow nor all vanish.
+    weight = jnp.exp(log_ratio - log_ratio.max())
     number = weight.size if counts is None else counts.sum()
     return jnp.square(weight.sum()) / (number * jnp.square(weight).sum())

@@ -6,10 +6,10 @@ frames come faster; refuted if it is more than a tenth below; otherwise not deci
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from benchmarks.claims import stale_ppo
 from benchmarks.claims.common import (
     at_chosen_rates,
     difference,
@@ -22,7 +22,7 @@ from benchmarks.claims.common import (
 )
 from benchmarks.figures import caption, panels
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import make_train, ppo
+from purejaxrl_a3c import make_train
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.updates import Asynchrony, Queue, Service
 
@@ -35,20 +35,12 @@ FREE = 0.1
 
 def config(queue, correction, learning_rate, frames):
     """Rollouts of 4 environments and 16 steps; a batch of the queue is 256 frames, an update 4 gradient steps."""
-    base: Any = replace(
-        ppo.Config(),
+    return replace(
+        stale_ppo.config(correction, learning_rate, 0.0, frames),
         num_envs=32,
         num_workers=8,
-        rollout_length=16,
-        epochs=2,
-        num_minibatches=2,
-        total_frames=frames,
-        learning_rate=learning_rate,
-        anneal_learning_rate=False,
-        hidden_sizes=(32,),
         asynchrony=Asynchrony("queue", Service("lognormal", 1.0), queue=queue),
     )
-    return replace(base, loss_correction=correction)
 
 
 def train(queue, correction, key, learning_rate):

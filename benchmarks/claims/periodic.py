@@ -8,11 +8,10 @@ otherwise not decided.
 """
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from benchmarks.claims.bounded import FRAMES, FREE, RATES, SEARCH_SEEDS, SEEDS
+from benchmarks.claims.bounded import FRAMES, FREE, RATES, SEARCH_SEEDS, SEEDS, config
 from benchmarks.claims.common import (
     at_chosen_rates,
     difference,
@@ -25,9 +24,9 @@ from benchmarks.claims.common import (
 )
 from benchmarks.figures import caption, panels
 from benchmarks.record import markdown_table
-from purejaxrl_a3c import make_train, ppo
+from purejaxrl_a3c import make_train
 from purejaxrl_a3c.config import replace
-from purejaxrl_a3c.updates import Queue, Service
+from purejaxrl_a3c.updates import Queue
 
 WORKERS = 8
 LEARNER_TIMES = (0.5, 1.0, 2.0)  # for the rollouts of all workers
@@ -43,21 +42,9 @@ def arm(name, learner_time):
     minibatches, queue = ARMS[name]
 
     def run(key, learning_rate):
-        base: Any = replace(
-            ppo.Config(),
-            num_envs=4 * WORKERS,
-            num_workers=WORKERS,
-            rollout_length=16,
-            epochs=1,
-            num_minibatches=minibatches,
-            total_frames=FRAMES,
-            anneal_learning_rate=False,
-            hidden_sizes=(32,),
-            schedule="queue",
-            service=Service("lognormal", 1.0),
-            queue=replace(queue, learner_time=learner_time * queue.batch_rollouts / WORKERS),
-        )
-        metrics = make_train(replace(base, learning_rate=learning_rate))(key).metrics
+        settings = replace(queue, learner_time=learner_time * queue.batch_rollouts / WORKERS)
+        base = config(settings, "none", learning_rate, FRAMES)
+        metrics = make_train(replace(base, epochs=1, num_minibatches=minibatches))(key).metrics
         return late_return(metrics), metrics.losses["virtual_time"][-1] / metrics.frames.size
 
     found, chosen, _ = at_chosen_rates(run, {}, RATES, SEARCH_SEEDS, SEEDS)

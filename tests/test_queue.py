@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a3c, make_train, ppo, updates
+from purejaxrl_a3c import a3c, make_train, ppo, rnd, updates
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.types import Trajectory
@@ -308,6 +308,7 @@ def test_settings_that_do_not_go_together_are_errors(settings, field):
         (replace(ppo.Config(), schedule="queue", max_lead=1), "max_lead"),
         (replace(a3c.Config(), schedule="queue"), "schedule: 'queue' is not accepted"),
         (replace(ppo.Config(), schedule="queue", num_minibatches=3), "num_minibatches: 3"),
+        (rnd.Config(agent=replace(ppo.Config(), schedule="queue")), "schedule: 'queue' is not accepted"),
     ],
 )
 def test_where_there_is_no_queue_its_settings_are_errors(config, field):

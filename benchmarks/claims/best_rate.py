@@ -1,7 +1,8 @@
 """Experiment 16: whether PPO's best learning rate falls like 1 / staleness.
 
 Rates are a factor 1.6 apart, and the best one is not bound to them, see `common.fine_best_rates`. Its logarithm is
-fitted by a line in that of lag + 1, over lags from 4 on. Confirmed if the slope's interval, seeds resampled, contains
+fitted by a line in that of lag + 1, over lags from 4 on at which at least half of lag 0's return is reached: where
+nothing is learned there is no best rate. Confirmed if the slope's interval, seeds resampled, contains
 -1 and excludes -0.5; refuted if it excludes -1; otherwise, or if a best rate lies at the end of the grid, not decided.
 """
 
@@ -47,9 +48,9 @@ def measure(sizes):
     draws = rng.integers(found.shape[-1], size=(1000, found.shape[-1]))
     best = fine_best_rates(found, RATES)
     bounds = np.percentile([fine_best_rates(found[..., draw], RATES) for draw in draws], [2.5, 97.5], axis=0)
-    fitted = np.array(LAGS) >= FITTED_FROM
-    fit, low, high = slope_interval(found[fitted], RATES, np.array(LAGS)[fitted] + 1)
     middle = interval(found)[0]
+    fitted = (np.array(LAGS) >= FITTED_FROM) & (middle.max(1) >= 0.5 * middle[0].max())
+    fit, low, high = slope_interval(found[fitted], RATES, np.array(LAGS)[fitted] + 1)
     rows = [
         [f"{lag}", f"{best[i]:.1e} ({bounds[0, i]:.1e} - {bounds[1, i]:.1e})", f"{middle[i].max():.0f}"]
         for i, lag in enumerate(LAGS)
@@ -64,8 +65,8 @@ def measure(sizes):
         "best_rate",
         "The best learning rate falls like 1 / staleness.",
         "confirmed" if confirmed else "refuted" if inside and not low <= -1 <= high else "not decided",
-        f"from a lag of {FITTED_FROM} to {LAGS[-1]} updates PPO's best rate on CartPole-v1 changes with the power "
-        f"{fit:.2f} ({low:.2f} to {high:.2f}) of lag + 1, where -1 is claimed.",
+        f"from a lag of {FITTED_FROM} to {max(np.array(LAGS)[fitted])} updates PPO's best rate on CartPole-v1 "
+        f"changes with the power {fit:.2f} ({low:.2f} to {high:.2f}) of lag + 1, where -1 is claimed.",
         table,
         draw,
         {"lags": LAGS, "rates": RATES, "returns": found, "best": best, "low": bounds[0], "high": bounds[1]},

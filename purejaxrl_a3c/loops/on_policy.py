@@ -78,7 +78,7 @@ def on_policy(
     bonus = make_bonus(network, made_env, layout.axis_name) if make_bonus else None
     if bonus and isinstance(rule, ClockedRule):
         # The bonus of a rollout is computed once an iteration, but on the clock workers act after others have learned.
-        reject("schedule", "clock", "random or round_robin, with a bonus")
+        reject("schedule", "queue" if rule.hold else "clock", "random or round_robin, with a bonus")
     make_network = partial(make_network, num_values=2) if bonus else make_network
     made = make_network(network, made_env, weights_per_worker=weights_per_worker)
     exploration = exploration or no_exploration()

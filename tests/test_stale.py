@@ -150,6 +150,8 @@ def test_the_effective_sample_size_is_that_of_its_formula():
     np.testing.assert_allclose(stale.effective_sample_size(jnp.array([-300.0, -300, -500, -500])), 0.5, rtol=1e-5)
     some = stale.effective_sample_size(jnp.array([-1.0, 7, -1]), jnp.array([True, False, True]))
     np.testing.assert_allclose(some, 1.0, rtol=1e-5)
+    # A minibatch may have no step that counts.
+    assert stale.effective_sample_size(jnp.zeros(3), jnp.zeros(3, bool)) == 1
 
 
 def test_steps_shrink_with_the_effective_sample_size():

@@ -115,9 +115,8 @@ class Config:
             adaptive=adaptive,
             axis_name=axis_name,
         )
-        rule = updates.asynchronous_actors(
-            learning, self.actors.num_workers, self.asynchrony
-        )  # which checks the settings
+        # Made in any case, as it checks the settings.
+        rule = updates.asynchronous_actors(learning, self.actors.num_workers, self.asynchrony)
         is_fresh = (
             self.actors.num_workers == 1
             and self.asynchrony.reads == "newest"

@@ -229,16 +229,17 @@ CORRECTIONS: dict[CorrectionName, Correction] = {
 def effective_sample_size(log_ratio: jax.Array, counts: jax.Array | None = None) -> jax.Array:
     """The share of steps that weighted ones are worth: ``(sum w)^2 / (n sum w^2)``, float32 ``[]``.
 
-    It is 1 if all weights are equal.
+    It is 1 if all weights are equal, or there are none.
 
     Args:
         log_ratio: ``[...]``, logarithms of the weights ``w``.
-        counts: bool ``[...]``, which of them count, at least one; None: all do.
+        counts: bool ``[...]``, which of them count; None: all do.
     """
     log_ratio = jax.lax.stop_gradient(log_ratio)
     if counts is not None:
         log_ratio = jnp.where(counts, log_ratio, -jnp.inf)
     # Relative to the largest one, so that they neither overflow nor all vanish.
-    weight = jnp.exp(log_ratio - log_ratio.max())
-    number = weight.size if counts is None else counts.sum()
-    return jnp.square(weight.sum()) / (number * jnp.square(weight).sum())
+    largest = log_ratio.max()
+    weight = jnp.exp(log_ratio - jnp.where(jnp.isneginf(largest), 0, largest))
+    total = (weight.size if counts is None else counts.sum()) * jnp.square(weight).sum()
+    return jnp.where(total == 0, 1.0, jnp.square(weight.sum()) / jnp.where(total == 0, 1.0, total))

@@ -28,7 +28,6 @@ class Asynchrony:
     only act."""
     service: Service = Service()
     """How long a task takes on the clock; with a queue, a rollout."""
-    queue: Queue = Queue()
     max_lead: CountOrZero | None = None
     """On the clock, a worker waits while it is more than this many tasks ahead of the slowest one (stale-synchronous
     parallel, Ho et al. 2013); None means that nobody waits."""
@@ -44,6 +43,7 @@ class Asynchrony:
     device_delay: CountOrZero = 0
     """How many rounds a push takes to reach other devices; with 0 they wait for it, and the run is that of one
     device."""
+    queue: Queue = Queue()
 
 
 ORDERS: dict[Schedule, Callable[[Key, int], jax.Array]] = {

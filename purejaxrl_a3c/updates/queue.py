@@ -48,7 +48,7 @@ class Queue:
     queue_order: QueueOrder = "oldest"
     """Which of the waiting rollouts the learner takes: those that ended first, or those that ended last."""
     admission_bound: CountOrZero | None = None
-    """A rollout starts only while fewer than (admission_bound + version + 1) * batch_rollouts have been started and not
+    """A rollout starts only while fewer than admission_bound + version + 1 batches of rollouts were started and not
     discarded (AReaL, arXiv 2505.24298), where version counts the updates done; None: always. With 0, actors and learner
     take turns. If versions are published seldom, it counts them: rollouts of publish_every updates may start at once,
     and with 0 this is periodic asynchrony (arXiv 2511.18871)."""

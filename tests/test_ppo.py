@@ -159,6 +159,26 @@ def test_the_loss_is_that_of_a_plain_loop(case, name, options):
     assert terms["explained_variance"] == pytest.approx(explained, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["none", "decoupled", "truncated", "masked", "second_moment", "vtrace"])
+def test_an_action_that_the_policy_has_given_up_teaches_it_nothing(name):
+    """Its importance weight is 0, and normalized advantages must not make something of it."""
+    case = Case(SMALL)
+    correcting = objectives.StaleConfig(loss_correction=name)
+    settings = objectives.Settings(objectives.Clip(0.2, 0.2), False, normalize_advantages=True, correcting=correcting)
+    estimator = objectives.extrinsic(case.network, 0.99)
+    objective = objectives.ppo_clip(case.network, case.config.objective, estimator, settings=settings)
+    given_up = case.rows._replace(log_prob=case.rows.log_prob.at[0, 3].add(40))
+
+    @jax.jit
+    def gradient(action):
+        items = objective.prepare(case.params, given_up._replace(action=action))
+        return jax.grad(objective.loss, has_aux=True)(case.params, items)[0]
+
+    found, other = (gradient(case.rows.action.at[0, 3].set(action)) for action in (0, 1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, other)
+    assert max(jnp.abs(x).max() for x in jax.tree.leaves(found)) > 1e-3
+
+
 def counting(kls=None):
     """An objective whose loss only reports which items it was given, and divergences as told, by update.
 

@@ -87,7 +87,7 @@ def plain_loop(name, found):
                 pair = (-rho * advantage * kept[m, t],) * 2
             else:
                 assert name == "vtrace"
-                pair = surrogate(np.exp(theta - prox), advantage)
+                pair = np.multiply(min(np.exp(prox - mu), 1), surrogate(np.exp(theta - prox), advantage))
             loss[m, t], gradient[m, t] = pair
     if name == "rollout_ratio":  # every step of a rollout moves the one ratio
         gradient = np.broadcast_to(gradient.mean(1, keepdims=True), (M, T))

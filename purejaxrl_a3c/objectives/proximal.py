@@ -212,7 +212,7 @@ def make_items(
     def targets_of_one(value: jax.Array, log_rho: jax.Array, trajectory: Trajectory) -> Targets:
         def estimate(**block: jax.Array) -> Targets:
             if uses_vtrace:
-                return returns.vtrace(**block, log_rho=log_rho, gae_lambda=config.gae_lambda)
+                return returns.unweighted_vtrace(**block, log_rho=log_rho, gae_lambda=config.gae_lambda)
             return returns.gae(**block, gae_lambda=config.gae_lambda)
 
         return estimator.targets(estimate, value, estimator.bootstrap(params, trajectory), trajectory)

@@ -69,6 +69,30 @@ def vtrace(
     Returns:
         ``Targets(value [T], advantage [T])``; no gradient flows through them.
     """
+    targets = unweighted_vtrace(
+        value, next_value, reward, discount, last, log_rho, gae_lambda=gae_lambda, clip_rho=clip_rho, clip_c=clip_c
+    )
+    rho = jnp.minimum(clip_rho, importance_weight(log_rho))
+    return targets._replace(advantage=jax.lax.stop_gradient(rho) * targets.advantage)
+
+
+def unweighted_vtrace(
+    value: jax.Array,
+    next_value: jax.Array,
+    reward: jax.Array,
+    discount: jax.Array,
+    last: jax.Array,
+    log_rho: jax.Array,
+    *,
+    gae_lambda: float | jax.Array = 1.0,
+    clip_rho: float | jax.Array = 1.0,
+    clip_c: float | jax.Array = 1.0,
+) -> Targets:
+    """As `vtrace`, with advantages ``r_t + discount_t q_t - value_t`` without their weight ``rho_t``.
+
+    That is what may be normalized: of weighted advantages, those of actions that the policy hardly takes any more are
+    about 0, and a shift to mean 0 would make them something else.
+    """
     weight = importance_weight(log_rho)
     rho = jnp.minimum(clip_rho, weight)
     going_on = 1.0 - jnp.asarray(last, jnp.float32)
@@ -84,8 +108,7 @@ def vtrace(
 
     _, (error, error_after) = jax.lax.scan(backward, jnp.zeros_like(value[0]), (delta, trace), reverse=True)
     q = next_value + gae_lambda * going_on * error_after
-    advantage = rho * (reward + discount * q - value)
-    return Targets(*jax.lax.stop_gradient((value + error, advantage)))
+    return Targets(*jax.lax.stop_gradient((value + error, reward + discount * q - value)))
 
 
 def gae(

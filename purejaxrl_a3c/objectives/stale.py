@@ -93,7 +93,7 @@ class Correction(NamedTuple):
     whole_rollouts: bool = False
     """Whether a minibatch must hold whole rollouts."""
     vtrace: bool = False
-    """Whether targets and advantages are V-trace's, not those of `returns.gae`."""
+    """Whether targets and advantages are V-trace's, not those of `returns.gae`; the loss weighs the advantages."""
 
 
 def surrogate(ratio: jax.Array, advantage: jax.Array, clip: Clip) -> jax.Array:
@@ -191,9 +191,13 @@ def second_moment(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
 
 
 def around_prox(steps: Steps, clip: Clip, config: StaleConfig) -> jax.Array:
-    """PPO around the proximal policy; with V-trace advantages, which hold the weights (arXiv 2603.01365)."""
+    """PPO around the proximal policy, with V-trace's advantages and their weights ``min(1, prox / mu)``.
+
+    arXiv 2603.01365. The weight is here and not in the advantage, which is normalized over a minibatch first.
+    """
     del config
-    return surrogate(importance_weight(steps.log_theta - steps.log_prox), steps.advantage, clip)
+    weight = jnp.minimum(importance_weight(steps.log_prox - steps.log_mu), 1.0)
+    return weight * surrogate(importance_weight(steps.log_theta - steps.log_prox), steps.advantage, clip)
 
 
 def _rollout_mean(steps: Steps, values: jax.Array) -> jax.Array:

@@ -215,12 +215,16 @@ def results(tmp_path, monkeypatch):
 
 # Even at their smallest, from a third of a minute to a minute each.
 LONG = (
+    "schedules",
     "speed",
     "kill",
     "devices",
+    "claims.corrections",
+    "claims.coverage",
     "claims.degenerate",
-    "claims.threads",
     "claims.speedup",
+    "claims.stale_ppo",
+    "claims.threads",
     "claims.bounded",
     "claims.periodic",
 )

@@ -9,18 +9,20 @@ import jax
 import pytest
 from jax._src import compiler
 
-# Below jax 0.11, XLA's older emitter of fusions compiles in half the time. It can be chosen for one program or for the
-# whole process, but `optimized` needs it for one module, so this adds the option wherever JAX asks for the others.
+# Below jax 0.11, XLA's older emitter of fusions compiles in half the time. Processes that tests start get it from this
+# variable; here `optimized` needs the newer one for a module, so the option is added wherever JAX asks for the others.
 if jax.__version_info__ < (0, 11):
+    _FLAG = "--xla_cpu_use_fusion_emitters=false"
+    if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}"
     _options: Any = compiler.get_compile_options
 
-    def _soon_compiled(*args, **options):
-        overrides = dict(options.pop("env_options_overrides", None) or {})
-        if jax.config.values["jax_disable_most_optimizations"]:
-            overrides.setdefault("xla_cpu_use_fusion_emitters", False)
-        return _options(*args, **options, env_options_overrides=overrides or None)
+    def _with_the_emitter(*args, **options):
+        newer = not jax.config.values["jax_disable_most_optimizations"]
+        overrides = {"xla_cpu_use_fusion_emitters": newer} | (options.pop("env_options_overrides", None) or {})
+        return _options(*args, **options, env_options_overrides=overrides)
 
-    compiler.get_compile_options = _soon_compiled
+    compiler.get_compile_options = _with_the_emitter
 
 # Tests of several devices need some; everything else runs on the first.
 jax.config.update("jax_num_cpu_devices", 8)

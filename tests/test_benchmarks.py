@@ -1,9 +1,10 @@
 """What the benchmarks rest on, on small sizes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import common, threads
+from benchmarks.claims import common, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
 from purejaxrl_a3c import a2c
@@ -41,7 +42,7 @@ def test_a_distribution_function_of_staleness_keeps_its_tail():
 def test_a_rate_is_chosen_on_other_seeds_than_it_is_reported_on():
     """Noise alone, of which the best of 12 rates would look good on the same seeds."""
     noise = np.random.default_rng(1).normal(size=(200, 12, 30))
-    assert common.at_best_rates(noise)[0].mean() > 0.2
+    assert noise.mean(-1).max(-1).mean() > 0.2
     assert abs(common.cross_fitted(noise).mean()) < 0.05
     better = noise + 10 * (np.arange(12) == 4)[:, None]
     np.testing.assert_array_equal(common.cross_fitted(better), better[:, 4])
@@ -56,3 +57,49 @@ def test_the_power_of_the_best_rate_is_found_between_the_rates_of_a_grid():
     slope, low, high = common.slope_interval(returns, rates, at)
     assert abs(slope + 0.7) < 0.1
     assert low < slope < high < -0.5
+
+
+def test_every_point_of_a_sweep_is_run_with_its_own_seed_and_settings():
+    """Seven points in batches of three: none is lost, and none that fills the last batch up is left."""
+
+    def run(key, a, b):
+        return 100 * a + b, jax.random.key_data(key)[-1]
+
+    found, seeds = common.sweep(run, {"a": (1, 2), "b": (3, 5, 7)}, 3, batch=4, first_seed=10)
+    np.testing.assert_array_equal(found[..., 0], [[103, 105, 107], [203, 205, 207]])
+    np.testing.assert_array_equal(seeds, np.broadcast_to([10, 11, 12], (2, 3, 3)))
+
+
+def test_settings_are_chosen_on_seeds_that_are_not_reported():
+    """At each point another rate is the best, and only on the seeds of the search is the highest one better still."""
+
+    def run(key, point, learning_rate):
+        searched = jax.random.key_data(key)[-1] >= common.SEARCH
+        return -jnp.abs(learning_rate - point - searched), learning_rate
+
+    (returns, rates), chosen, _ = common.at_chosen_rates(run, {"point": (1.0, 2.0)}, (1.0, 2.0, 3.0), search=2, seeds=4)
+    np.testing.assert_array_equal(chosen, [2, 3])
+    np.testing.assert_array_equal(rates, [[2] * 4, [3] * 4])
+    np.testing.assert_array_equal(returns, np.full((2, 4), -1.0))
+
+
+def test_an_interval_over_tasks_resamples_the_seeds_within_each():
+    """Tasks that differ by far do not widen it; seeds do, as the standard error says."""
+    rng = np.random.default_rng(0)
+    apart = np.array([[0.0], [5.0], [10.0]])
+    a, b = (mean + apart + 0.1 * rng.normal(size=(3, 400)) for mean in (1.0, 0.8))
+    middle, low, high = tasks.gain(a, b)
+    assert abs(middle - 0.2) < 0.02
+    # The interquartile mean of normal values has 1.09 times the standard error of their mean.
+    error = 1.09 * 0.1 * np.sqrt(2 / (3 * 400))
+    np.testing.assert_allclose([middle - low, high - middle], 1.96 * error, rtol=0.15)
+    assert tasks.decided((middle, low, high), 0.15) == "confirmed"
+    assert tasks.decided((middle, low, high), 0.25) == "refuted"
+    assert tasks.decided((middle, low, high), middle) == "not decided"
+
+
+def test_the_seeds_that_would_decide_give_a_power_of_80_percent():
+    seeds = tasks.seeds_to_decide((0.1, 0.1 - 0.196, 0.1 + 0.196), 0)  # a standard error of 0.1 with 30 seeds
+    rng = np.random.default_rng(0)
+    found = 0.1 + 0.1 * np.sqrt(tasks.SEEDS / seeds) * rng.normal(size=20_000)
+    assert abs((found > 1.96 * 0.1 * np.sqrt(tasks.SEEDS / seeds)).mean() - 0.8) < 0.01

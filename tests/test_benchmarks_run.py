@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from benchmarks import devices, kill, record, redraw, schedules, solve, suites
-from benchmarks.claims import corrections, discarding, entropy, policy_lag, speedup, staleness
+from benchmarks.claims import corrections, discarding, policy_lag, speedup, tasks
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, processes, protocol
@@ -111,6 +111,19 @@ def of_stale_runs(script: Any) -> None:
 
 
 FEW = {"SEARCH_SEEDS": 2, "SEEDS": 2}
+CATCH = (tasks.TASKS[2]._replace(frames=1_600),)
+
+
+def on_catch(script: Any) -> None:
+    """A claim that is decided on several tasks, on one of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (FEW | {"TASKS": CATCH, "RATES": (1e-3, 1e-2), "RESAMPLES": 50}).items():
+            patch.setattr(tasks, name, value)
+            if hasattr(script, name):
+                patch.setattr(script, name, value)
+        script.measure(SEEDS)
+
+
 FAKE_PROGRAM = """
 import pathlib, sys
 folder = pathlib.Path("runs/one")
@@ -163,24 +176,25 @@ SMALL = {
     "surface": Small({}, main("HEAD")),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(
-        {"ARMS": first(corrections.ARMS, "none", "vtrace"), "DELAYS": (0, 63), "RATES": (1e-3, 1e-2)}
+        {"ARMS": first(corrections.ARMS, "nothing", "V-trace at the newest parameters"), "DELAYS": (0, 63)}, on_catch
     ),
     "claims.coverage": Small({"ENVS": (2,), "FRAMES": 16 * 5 * 2}),
     "claims.decorrelation": Small({"LANES": 64, "FRAMES": 800}),
     "claims.degenerate": Small(),
-    "claims.entropy": Small({"TASKS": first(entropy.TASKS, "Catch-bsuite"), "RATES": (1e-2, 3e-2)}),
+    "claims.entropy": Small({"COEFFICIENTS": (0.0, 1e-3, 1e-2)}, on_catch),
     "claims.mean_gradient": Small(),
-    "claims.momentum": Small({"RUNS": 50, "WORKERS": (2,), "RATES": (1e-2, 3e-2)}),
+    "claims.momentum": Small({"RUNS": 50, "WORKERS": (2,), "MOMENTA": (0.0, 0.9)}, on_catch),
     "claims.nstep": Small({"TRAJECTORIES": 8}),
-    "claims.policy_lag": Small(
-        {"ARMS": first(policy_lag.ARMS, "vtrace", "none"), "LAGS": (0, 16), "RATES": (1e-3, 1e-2)}
-    ),
+    "claims.policy_lag": Small({"ARMS": first(policy_lag.ARMS, "V-trace", "no correction"), "LAGS": (0, 16)}, on_catch),
     "claims.speedup": Small(
-        {"TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)}, "WORKERS": (2,)}
+        {
+            "TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)},
+            "WORKERS": (2,),
+            "RATES": (1e-3, 1e-2),
+        }
+        | FEW
     ),
-    "claims.staleness": Small(
-        {"DELAYS": (0, 63), "RATES": (1e-3, 1e-2), "SEEDS": 2, "TASKS": (staleness.TASKS[2]._replace(frames=1_600),)}
-    ),
+    "claims.staleness": Small({"DELAYS": (0, 63), "RATES": (1e-3, 1e-2), "SEEDS": 2, "TASKS": CATCH}),
     "claims.stale_ppo": Small(
         {"CORRECTIONS": ("none", "decoupled"), "LAGS": (0, 64), "RATES": (1e-3, 1e-2), "FRAMES": 1_280} | FEW
     ),

@@ -12,9 +12,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from benchmarks import record
-from benchmarks.figures import caption, panels
 from benchmarks.learning import interquartile_mean
-from benchmarks.record import markdown_table, plain, save
+from benchmarks.record import plain, save
 
 
 class Sizes(NamedTuple):
@@ -36,30 +35,67 @@ def main(measure):
     tyro.cli(script, description=measure.__doc__)
 
 
-def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=80, first_seed=0):
+def compiled(run, batch: int):
+    """``run(key, **point) -> arrays`` at any number of points, in one program.
+
+    Args:
+        run: a pure function; the points' values are traced floats.
+        batch: runs that are computed side by side.
+
+    Returns:
+        A function of seeds ``[n]`` and of values by name ``[n]``, which returns NumPy arrays ``[n, ...]``.
+    """
+    side_by_side = jax.jit(jax.vmap(lambda seed, point: run(jax.random.key(seed), **point)))
+
+    def at(seeds, points):
+        rows = []
+        for start in range(0, len(seeds), batch):
+            # The last ones are run again where a batch would not be full.
+            some = np.minimum(np.arange(start, start + batch), len(seeds) - 1)
+            rows.append(
+                jax.device_get(
+                    side_by_side(
+                        jnp.asarray(seeds[some], jnp.uint32),
+                        {name: jnp.asarray(values[some], jnp.float32) for name, values in points.items()},
+                    )
+                )
+            )
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(seeds)], *rows)
+
+    return at
+
+
+def all_points(grid: Mapping[str, Sequence[float]], seeds: Sequence[int]):
+    """Every point of a grid with every seed: the shape of all of them, seeds ``[n]`` and values by name ``[n]``."""
+    mesh = [axis.reshape(-1) for axis in np.meshgrid(*map(np.asarray, grid.values()), seeds, indexing="ij")]
+    return (*map(len, grid.values()), len(seeds)), mesh[-1], dict(zip(grid, mesh[:-1], strict=True))
+
+
+BATCH = 80
+"""Runs that are computed side by side, at most."""
+
+
+def width(points: int, batch: int = BATCH):
+    """How many of so many runs to compute side by side, so that no batch is much emptier than the others."""
+    return -(-points // -(-points // batch))
+
+
+def sweep(run, grid: Mapping[str, Sequence[float]], seeds: int, batch=BATCH, first_seed=0):
     """``run(key, **point) -> arrays`` at every point of ``grid``, for every seed, in one compiled program.
 
     Args:
         run: a pure function; the points' values are traced floats.
         grid: values by name.
         seeds: how many seeds, which all points share.
-        batch: runs that are computed side by side.
+        batch: runs that are computed side by side, at most.
         first_seed: the seeds are this one and the next ones.
 
     Returns:
         What ``run`` returns, as NumPy arrays with the leading axes ``[*sizes of the grid, seeds]``.
     """
-    axes = [np.asarray(values, np.float32) for values in grid.values()]
-    shape = (*map(len, axes), seeds)
-    mesh = [axis.reshape(-1) for axis in np.meshgrid(*axes, first_seed + np.arange(seeds), indexing="ij")]
-
-    def one(point):
-        *values, seed = point
-        return run(jax.random.key(seed), **dict(zip(grid, values, strict=True)))
-
-    points = (*map(jnp.asarray, mesh[:-1]), jnp.asarray(mesh[-1], jnp.uint32))
-    flat = jax.jit(lambda points: jax.lax.map(one, points, batch_size=min(batch, len(mesh[-1]))))(points)
-    return jax.tree.map(lambda x: np.asarray(x).reshape(*shape, *x.shape[1:]), flat)
+    shape, every_seed, points = all_points(grid, range(first_seed, first_seed + seeds))
+    flat = compiled(run, width(len(every_seed), batch))(every_seed, points)
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), flat)
 
 
 def cross_fitted(returns, share=0.5):
@@ -127,20 +163,13 @@ def at_chosen_rates(run, grid: Mapping[str, Sequence[float]], rates: Sequence[fl
         ``(found, chosen, searched)``: what ``run`` returns ``[*sizes of the grid, seeds]``, the rates ``[*sizes of the
         grid]``, and the returns of the search ``[*sizes of the grid, rates, search]``.
     """
-    searched = sweep(run, {**grid, "learning_rate": rates}, search, first_seed=SEARCH)[0]
+    shape, some_seeds, points = all_points({**grid, "learning_rate": rates}, range(SEARCH, SEARCH + search))
+    at = compiled(run, width(len(some_seeds)))
+    searched = at(some_seeds, points)[0].reshape(shape)
     chosen = np.asarray(rates)[best_rate(searched)]
-    table = jnp.asarray(chosen.reshape(-1), jnp.float32)
-    sizes = [len(values) for values in grid.values()]
-
-    def at_chosen(key, **places):
-        index = jnp.int32(0)
-        for size, place in zip(sizes, places.values(), strict=True):
-            index = index * size + place.astype(jnp.int32)
-        point = {name: jnp.asarray(grid[name], jnp.float32)[places[name].astype(jnp.int32)] for name in grid}
-        return run(key, **point, learning_rate=table[index])
-
-    found = sweep(at_chosen, {name: range(len(values)) for name, values in grid.items()}, seeds)
-    return found, chosen, searched
+    shape, every_seed, points = all_points(grid, range(seeds))
+    found = at(every_seed, points | {"learning_rate": np.repeat(chosen.reshape(-1), seeds)})
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), found), chosen, searched
 
 
 def once(name: str, arm: str, measure: Callable[[], tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
@@ -202,60 +231,6 @@ def best_rate(returns, axis=-2):
 def seeds_note(found, bands="bars"):
     """The caption of a figure of interquartile means over the seeds of ``found``."""
     return f"Interquartile mean over {len(found['seeds'])} seeds; {bands}: its bootstrap 95 % interval."
-
-
-def at_best_rates(returns):
-    """Returns ``[..., seeds]`` at the best of the rates in ``[..., rates, seeds]``, and which one that is ``[...]``."""
-    best = best_rate(returns)
-    return np.take_along_axis(returns, best[..., None, None], -2)[..., 0, :], best
-
-
-def arms_table(labels, returns, rates, ticks, header):
-    """A table of arms, each at its own best learning rate.
-
-    Args:
-        labels: of the arms.
-        returns: ``[arms, ticks, rates, seeds]``.
-        rates: learning rates.
-        ticks: the table's columns.
-        header: of a column, before its tick.
-
-    Returns:
-        ``(table, returns [arms, ticks, seeds] at the best rates)``.
-    """
-    swept, best = at_best_rates(returns)
-    rows: list[list[str]] = []
-    for label, values, chosen in zip(labels, swept, np.array(rates)[best], strict=True):
-        cells = zip(*interval(values), chosen, strict=True)
-        rows.append([label, *("{:.0f} ({:.0f} - {:.0f}) at {:g}".format(*cell) for cell in cells)])
-    table = (
-        "Return late in training (interquartile mean, 95 % interval) at the best learning rate, which is named.\n\n"
-        + markdown_table(["correction", *(f"{header} {tick}" for tick in ticks)], rows)
-    )
-    return table, swept
-
-
-def draw_arms(found, labels, colors, ticks, xlabel):
-    """Figure of the arms in ``found["returns"]``, as of `arms_table`.
-
-    Args:
-        found: what the JSON holds.
-        labels: of the arms.
-        colors: of the arms.
-        ticks: what is on the horizontal axis.
-        xlabel: of the horizontal axis.
-    """
-    swept, _ = at_best_rates(np.array(found["returns"]))
-    figure, (axes,) = panels(height=4.6)
-    for i, (color, label, values) in enumerate(zip(colors, labels, swept, strict=False)):
-        middle, low, high = interval(values)
-        at = np.arange(len(ticks)) + 0.06 * (i - len(labels) / 2)  # so that the bars do not hide each other
-        axes.errorbar(at, middle, [middle - low, high - middle], fmt="o-", color=color, label=label, capsize=3)
-    axes.set(xticks=range(len(ticks)), xticklabels=ticks, xlabel=xlabel, ylim=(0, None))
-    axes.set(ylabel="return late in training", title="CartPole-v1, each arm at its own best learning rate")
-    axes.legend()
-    caption(figure, seeds_note(found))
-    return figure
 
 
 def report(

@@ -7,7 +7,7 @@ is of the other sign; otherwise not decided.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from benchmarks.claims.common import (
     slope_interval,
     sweep,
 )
+from benchmarks.claims.tasks import RATES, SEEDS, TASKS
 from benchmarks.figures import caption, legend_above, panels, shades
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import a3c, make_train
@@ -32,24 +33,6 @@ from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.updates import Asynchrony
 
 DELAYS = (0, 3, 15, 63)
-RATES = tuple(4e-4 * 1.6**i for i in range(12))
-SEEDS = 30
-
-
-class Task(NamedTuple):
-    """An environment, how long to learn in it, and what its returns lie between."""
-
-    env_id: str
-    frames: int
-    low: float
-    high: float
-
-
-TASKS = (
-    Task("CartPole-v1", 100_000, 0, 500),
-    Task("Acrobot-v1", 150_000, -500, -80),
-    Task("Catch-bsuite", 150_000, -1, 1),
-)
 
 
 def config(sizes, learning_rate, lag=0.0, **changes):

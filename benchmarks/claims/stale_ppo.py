@@ -10,8 +10,19 @@ from typing import Any, get_args
 
 import matplotlib
 import numpy as np
+import tyro
 
-from benchmarks.claims.common import at_chosen_rates, difference, interval, late_return, main, once, report, seeds_note
+from benchmarks import record
+from benchmarks.claims.common import (
+    DEFAULT,
+    at_chosen_rates,
+    difference,
+    interval,
+    late_return,
+    once,
+    report,
+    seeds_note,
+)
 from benchmarks.figures import caption, panels
 from benchmarks.record import markdown_table
 from purejaxrl_a3c import make_train, ppo
@@ -63,9 +74,30 @@ def returns_of(correction):
     return returns, sizes, chosen, searched
 
 
-def measure(sizes):
-    """Return of PPO against the lag of its rollouts under each correction, the learning rate swept for each of them."""
-    found = [once("stale_ppo", correction, partial(returns_of, correction)) for correction in CORRECTIONS]
+def runs_before(correction):
+    """What `returns_of` has found, from the committed result, and the commit of that."""
+    found = record.load("claims/stale_ppo")
+    at = found["corrections"].index(correction)
+    names = ("returns", "effective_sample_size", "chosen", "searched")
+    commits = found.get("commits", [found["commit"]] * len(found["corrections"]))
+    return tuple(np.array(found[name][at]) for name in names), commits[at]
+
+
+def measure(sizes, only: tuple[str, ...] = CORRECTIONS):
+    """Return of PPO against the lag of its rollouts under each correction, the learning rate swept for each of them.
+
+    Args:
+        sizes: are those of this file, whatever is said.
+        only: the corrections to measure; the others' rows stay as they are in the committed result.
+    """
+    found, commits = [], []
+    for name in CORRECTIONS:
+        if name in only:
+            arrays, commit = once("stale_ppo", name, partial(returns_of, name)), record.describe()["commit"]
+        else:
+            arrays, commit = runs_before(name)
+        found.append(arrays)
+        commits.append(commit)
     returns, sample_sizes, chosen, searched = (np.stack(arrays) for arrays in zip(*found, strict=True))
     rows = []
     for name, values, rates in zip(CORRECTIONS, returns, chosen, strict=True):
@@ -75,6 +107,9 @@ def measure(sizes):
         "Return late in training (interquartile mean, 95 % interval) at the learning rate that is named, the best one "
         "on other seeds; a lag counts updates.\n\n" + markdown_table(["correction", *(f"lag {x}" for x in LAGS)], rows)
     )
+    if len(set(commits)) > 1:
+        earlier = ", ".join(f"{name} {commit}" for name, commit in zip(CORRECTIONS, commits, strict=True))
+        table += f"\nCommits at which the rows were measured: {earlier}.\n"
     at, plain, cured = LAGS.index(DECIDES), *(CORRECTIONS.index(name) for name in ("none", "decoupled"))
     loss = difference(returns[plain, 0], returns[plain, at])
     gain = difference(returns[cured, at], returns[plain, at])
@@ -95,6 +130,7 @@ def measure(sizes):
             "returns": returns,
             "chosen": chosen,
             "searched": searched,
+            "commits": commits,
             "effective_sample_size": sample_sizes,
         },
         sizes._replace(seeds=SEEDS, frames=FRAMES),
@@ -118,5 +154,14 @@ def draw(found):
     return figure
 
 
+def main(only: tuple[str, ...] = CORRECTIONS):
+    """Measure experiment 14.
+
+    Args:
+        only: the corrections to measure again.
+    """
+    measure(DEFAULT, only)
+
+
 if __name__ == "__main__":
-    main(measure)
+    tyro.cli(main)

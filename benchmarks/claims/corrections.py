@@ -103,7 +103,7 @@ def measure(sizes):
 def draw(found):
     """Figure of the return against the delay under each correction."""
     colors = (OTHER_COLORS[0], *OTHER_COLORS[1:3], ALGORITHM_COLORS["IMPALA"], OTHER_COLORS[3], "C1")
-    return draw_tasks(found, colors, "delay of every gradient, updates")
+    return draw_tasks(found, colors, "delay, updates")
 
 
 if __name__ == "__main__":

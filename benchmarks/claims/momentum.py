@@ -128,7 +128,7 @@ def measure(sizes):
 
 def draw(found):
     """Figure of the paths on the quadratic, and of A3C's return against explicit momentum, a panel a task."""
-    figure, (left, *others) = panels(2, 2, height=6.6)
+    figure, (left, *others) = panels(2, 2, height=3.8)
     colors = shades(len(found["workers"]))
     for color, workers in zip(colors, found["workers"], strict=True):
         left.plot(found["paths"][str(workers)], color=color, lw=4, alpha=0.5)

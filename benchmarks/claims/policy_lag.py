@@ -82,7 +82,7 @@ def measure(sizes):
 def draw(found):
     """Figure of the return against the lag of the policy under each correction."""
     colors = (ALGORITHM_COLORS["IMPALA"], *OTHER_COLORS[1:3], OTHER_COLORS[0])
-    return draw_tasks(found, colors, "lag of the policy that acts, updates")
+    return draw_tasks(found, colors, "lag, updates")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What the benchmarks rest on, on small sizes."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import common, tasks, threads
+from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
 from purejaxrl_a3c import a2c
@@ -103,3 +105,16 @@ def test_the_seeds_that_would_decide_give_a_power_of_80_percent():
     rng = np.random.default_rng(0)
     found = 0.1 + 0.1 * np.sqrt(tasks.SEEDS / seeds) * rng.normal(size=20_000)
     assert abs((found > 1.96 * 0.1 * np.sqrt(tasks.SEEDS / seeds)).mean() - 0.8) < 0.01
+
+
+def test_a_score_is_not_reached_before_there_is_a_running_mean_of_it():
+    """Acrobot's returns are negative: neither no episode at all nor a single good one is a score of -150."""
+    frames = 500.0 * np.arange(1, 41)
+    episodes = np.r_[0, np.ones(39)]
+    returns = np.where(np.arange(40) < 20, -500.0, -90.0)
+    returns[1] = -80
+    found = speedup.running_return(SimpleNamespace(frames=frames, episodes=episodes, episode_return=returns))
+    reached = np.asarray(found) >= -150
+    assert not reached[:21].any()
+    assert reached[-1]
+    assert 4 < np.argmax(reached) - 20 < 20

@@ -86,7 +86,7 @@ def waiting_times(key, workers, rounds, every):
 
 
 def running_return(metrics):
-    """Mean return of the episodes that ended lately: float32 [I]; 0 before the first one."""
+    """Mean return of the episodes that ended lately: float32 [I]; -inf at first, where it would be that of a few."""
 
     def add(sums, now):
         decay, returns, episodes = now
@@ -94,7 +94,8 @@ def running_return(metrics):
         return (total, count), total / jnp.maximum(count, 1e-9)
 
     decay = jnp.full(metrics.frames.shape, jnp.exp(-metrics.frames[0] / WINDOW))  # in one iteration
-    return jax.lax.scan(add, (0.0, 0.0), (decay, metrics.episode_return, metrics.episodes))[1]
+    means = jax.lax.scan(add, (0.0, 0.0), (decay, metrics.episode_return, metrics.episodes))[1]
+    return jnp.where(metrics.frames >= WINDOW, means, -jnp.inf)
 
 
 def log_time_to_score(env_id, method, workers):
@@ -173,7 +174,7 @@ def measure(sizes):
     everywhere = [m for m in TASKS[next(iter(TASKS))].methods if all(m in task.methods for task in TASKS.values())]
     pooled = {method: on_all(measured, method, many[-1]) for method in everywhere}
     rows = [[method, "{:.1f} ({:.1f} - {:.1f})".format(*found)] for method, found in pooled.items()]
-    table = f"Speed-up of {many[-1]} workers over one, geometric mean of {len(TASKS)} tasks.\n\n"
+    table = f"Speed-up of {many[-1]} workers over one, geometric mean over {', '.join(TASKS)}.\n\n"
     table += markdown_table(["method", "speed-up"], rows) + "\n" + "\n".join(tables)
 
     def cell(method, found):
@@ -187,7 +188,7 @@ def measure(sizes):
         "More workers reach a score sooner: 16 workers 12.5 times (A3C, Mnih et al. 2016).",
         "confirmed" if low > THRESHOLD else "refuted" if high < THRESHOLD else "not decided",
         f"{many[-1]} A3C workers reach a score {gain:.1f} times ({low:.1f} to {high:.1f}) as soon as one worker, in "
-        f"the geometric mean of {len(TASKS)} tasks ({', '.join(on_each)}); "
+        f"the geometric mean over {len(TASKS)} task{'s' * (len(TASKS) > 1)} ({', '.join(on_each)}); "
         + ", ".join(cell(method, found) for method, found in pooled.items() if method != "A3C")
         + ".",
         table,

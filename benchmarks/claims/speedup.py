@@ -1,8 +1,8 @@
 """Experiment 11: how much sooner several workers reach a score, on a virtual clock.
 
 Confirmed if A3C with 16 workers reaches it more than 4 times as soon as one worker does (Mnih et al. 2016: 12.5 times),
-in the geometric mean of three tasks, low end of the interval; refuted if the high end is below 4; otherwise not
-decided.
+in the geometric mean of the tasks that are measured, low end of the interval; refuted if the high end is below 4;
+otherwise not decided.
 The Q-learning methods of the same paper are measured beside A3C.
 """
 
@@ -181,6 +181,8 @@ def measure(sizes):
         return "{} {:.1f} ({:.1f} to {:.1f})".format(method, *found)
 
     gain, low, high = pooled["A3C"]
+    # Their speed-up would be that of failing.
+    failing = [m for m in pooled if any(task[alone(m), 1][1].mean() < 0.5 for task in measured.values())]
     on_each = [cell(env_id, found["A3C", many[-1]]) for env_id, found in zip(TASKS, speedups, strict=True)]
     report(
         11,
@@ -189,8 +191,8 @@ def measure(sizes):
         "confirmed" if low > THRESHOLD else "refuted" if high < THRESHOLD else "not decided",
         f"{many[-1]} A3C workers reach a score {gain:.1f} times ({low:.1f} to {high:.1f}) as soon as one worker, in "
         f"the geometric mean over {len(TASKS)} task{'s' * (len(TASKS) > 1)} ({', '.join(on_each)}); "
-        + ", ".join(cell(method, found) for method, found in pooled.items() if method != "A3C")
-        + ".",
+        + ", ".join(cell(method, found) for method, found in pooled.items() if method not in ("A3C", *failing))
+        + (f". With one worker, fewer than half of the seeds get there: {', '.join(failing)}." if failing else "."),
         table,
         draw,
         {

@@ -309,20 +309,13 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "Acrobot-v1": _dqn(
             env_id="Acrobot-v1",
             total_frames=100_000,
-            num_envs=4,
-            rollout_length=4,
-            updates_per_iteration=16,
-            learning_starts=0,
             epsilon_frames=12_000,
-            epsilon_final=0.1,
+            epsilon_final=0.02,
             hidden_sizes=(128, 128),
             batch_size=128,
-            n_step=1,
-            double=False,
-            dueling=False,
+            n_step=5,
             target_update_every=250,
-            learning_rate=6.3e-4,
-            anneal_learning_rate=False,
+            learning_rate=1e-3,
         ),
         # Random actions that last, for the same reason as the noise on MountainCarContinuous.
         "MountainCar-v0": _dqn(

@@ -1,8 +1,8 @@
 """Experiment 11: how much sooner several workers reach a score, on a virtual clock.
 
 Confirmed if A3C with 16 workers reaches it more than 4 times as soon as one worker does (Mnih et al. 2016: 12.5 times),
-in the geometric mean of the tasks that are measured, low end of the interval; refuted if the high end is below 4;
-otherwise not decided.
+in the geometric mean of three tasks, low end of the interval; refuted if the high end is below 4; otherwise not
+decided.
 The Q-learning methods of the same paper are measured beside A3C.
 """
 

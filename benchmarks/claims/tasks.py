@@ -143,7 +143,8 @@ def table_of(arms: Mapping[str, Arm], ticks: Sequence[float], header: str) -> st
             rows.append([task.env_id, label, *("{:.3g} ({:.3g} - {:.3g}) at {:.2g}".format(*cell) for cell in cells)])
     return (
         f"Return late in training (interquartile mean over {SEEDS} seeds, 95 % interval) at the learning rate that is "
-        f"named: the best of {len(RATES)}, a factor 1.6 apart, on {SEARCH_SEEDS} other seeds.\n\n"
+        f"named: the best of {len(RATES)}, a factor 1.6 apart, on {SEARCH_SEEDS} other seeds, unless the row says "
+        "otherwise.\n\n"
     ) + markdown_table(["task", "", *(f"{header} {tick:g}" for tick in ticks)], rows)
 
 
@@ -179,7 +180,7 @@ def draw_tasks(found: dict[str, Any], colors: Sequence[Any], xlabel: str):
     legend_above(figure, axes[0], 3)
     caption(
         figure,
-        f"Each at its best learning rate. Interquartile mean over {len(found['seeds'])} seeds; bars: bootstrap 95 % "
+        f"Each at its best learning rate unless it says otherwise. Interquartile mean over {len(found['seeds'])} seeds; bars: bootstrap 95 % "
         "interval.",
     )
     return figure

@@ -180,7 +180,7 @@ def draw_tasks(found: dict[str, Any], colors: Sequence[Any], xlabel: str):
     legend_above(figure, axes[0], 3)
     caption(
         figure,
-        f"Each at its best learning rate unless it says otherwise. Interquartile mean over {len(found['seeds'])} seeds; bars: bootstrap 95 % "
-        "interval.",
+        "Each at its best learning rate unless it says otherwise. "
+        f"Interquartile mean over {len(found['seeds'])} seeds; bars: bootstrap 95 % interval.",
     )
     return figure

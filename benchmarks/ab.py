@@ -1,8 +1,9 @@
-"""The speed of two commits, measured in turn: the default run of A3C, A2C and PPO.
+"""The speed of two commits, measured in turn: the default runs of A3C, A2C, PPO, DQN and SAC.
 
 ``python -m benchmarks.ab BEFORE [AFTER]`` checks both commits out into temporary folders and starts fresh processes in
 turn, A B A B. Each process compiles and times iterations of every algorithm. The ratio of a turn compares two processes
-that ran one after the other, because the speed of a shared machine drifts.
+that ran one after the other, because the speed of a shared machine drifts. Algorithms that one of the commits does not
+have are left out.
 """
 
 import json
@@ -18,17 +19,21 @@ import tyro
 from benchmarks.record import ROOT, markdown_table, save, spread
 
 MEASURE = """
-import json, sys, time
+import importlib.util, json, sys, time
 import jax
-from purejaxrl_a3c import a2c, a3c, ppo
 found = {}
-for name, module in {"A3C": a3c, "A2C": a2c, "PPO": ppo}.items():
+for name in ("a3c", "a2c", "ppo", "dqn", "sac"):
+    if importlib.util.find_spec(f"purejaxrl_a3c.algorithms.{name}") is None:
+        continue
+    module = importlib.import_module(f"purejaxrl_a3c.algorithms.{name}")
     algorithm = module.Config().build()
     def loop(key, state, n):
         step = lambda i, state: algorithm.step(jax.random.fold_in(key, i), state)[0]
         return jax.lax.fori_loop(0, n, step, state)
     state, key = jax.jit(algorithm.init)(jax.random.key(0)), jax.random.key(1)
     run, n = jax.jit(loop).lower(key, state, 1).compile(), 1
+    # What learns from replay does so from 1,000 frames on.
+    state = run(key, state, 1 + 2_000 // algorithm.frames_per_step)
     def seconds():
         began = time.perf_counter()
         jax.block_until_ready(run(key, state, n))
@@ -36,7 +41,7 @@ for name, module in {"A3C": a3c, "A2C": a2c, "PPO": ppo}.items():
     seconds()
     while seconds() < float(sys.argv[1]):
         n *= 2
-    found[name] = n * algorithm.frames_per_step / min(seconds() for _ in range(3))
+    found[name.upper()] = n * algorithm.frames_per_step / min(seconds() for _ in range(3))
 print(json.dumps(found))
 """
 
@@ -78,7 +83,7 @@ def main(
             for tree in trees.values():
                 subprocess.run(["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=False)
     rows = []
-    for name in found[before][0]:
+    for name in (name for name in found[before][0] if name in found[after][0]):
         old, new = (np.array([turn[name] for turn in found[commit]]) for commit in (before, after))
         rows.append([name, spread(old), spread(new), spread(new / old, 2)])
     table = f"Frames per second of the default run (median and range of {turns} processes each, in turn).\n\n"

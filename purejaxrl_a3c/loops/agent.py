@@ -6,16 +6,16 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.config import Count, UnitInterval, configuration
 from purejaxrl_a3c.loops.exploration import Exploration
 from purejaxrl_a3c.objectives import follow
 from purejaxrl_a3c.replay import View
 from purejaxrl_a3c.types import AxisName, Key, Network, Params, Scalars
 from purejaxrl_a3c.updates import optimizers
-from purejaxrl_a3c.updates.gradient import apply_gradient, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient
 
 
 @configuration
@@ -111,7 +111,7 @@ def as_vectors(learner: Learner) -> tuple[Learner, Callable[[Learner], Learner]]
 
     Many small updates in turn take fewer kernels on vectors than leaf by leaf.
     """
-    raveled = {name: ravel_pytree(params) for name, params in learner.params.items()}
+    raveled = {name: ravel_and_back(params) for name, params in learner.params.items()}
     unravel = {name: back for name, (_, back) in raveled.items()}
     vectors = {name: vector for name, (vector, _) in raveled.items()}
     targets = {name: ravel(params) for name, params in learner.target.items()}

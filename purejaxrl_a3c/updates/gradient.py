@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives
+from purejaxrl_a3c.backend.vectors import ravel
 from purejaxrl_a3c.types import AxisName, Objective, Params, Scalars, Trajectory
 
 
@@ -83,8 +83,3 @@ def apply_gradient(
     step, new_state = optimizer.update(gradient, opt_state, params, **extra)
     after = optax.apply_updates(params, step), new_state
     return jax.tree.map(lambda new, old: jnp.where(takes_place, new, old), after, (params, opt_state))
-
-
-def ravel(tree: Params) -> jax.Array:
-    """All leaves as one vector ``[P]``."""
-    return ravel_pytree(tree)[0]

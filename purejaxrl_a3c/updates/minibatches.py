@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives, randomness, split
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_divides
 from purejaxrl_a3c.config import Count, configuration
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
-from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of, ravel
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_of
 from purejaxrl_a3c.updates.learning import Learning
 
 
@@ -191,7 +191,7 @@ def lockstep(learning: Learning) -> UpdateRule:
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         # As where workers push one after the other: a key for their order, and one for each push.
         _, key_learn = jax.random.split(key)
-        vector, unravel = ravel_pytree(learner.params)
+        vector, unravel = ravel_and_back(learner.params)
         state = _State(learner.opt_state, learner.adapted)
         vector, state, reported = learning.learn(key_learn, objective, vector, state, environments, unravel)
         return Learner(unravel(vector), *state), reported

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives, split
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
 from purejaxrl_a3c.updates.asynchrony import ORDERS, Asynchrony, Schedule, check_asynchrony
-from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
+from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
 
@@ -115,7 +115,7 @@ def _update(
     # The oldest gradients depend on nothing that is computed in this round, so they may travel all the while.
     arrived = collectives.gather(learner.waiting[0], setup.axis_name)[learner.orders[0]]
     gradients, metrics = jax.vmap(partial(vector_gradient_at, objective))(learner.snapshots, trajectories)
-    params, unravel = ravel_pytree(learner.params)
+    params, unravel = ravel_and_back(learner.params)
     shared = _push_arrived(setup, learner.rounds, _Shared(params, learner.opt_state), arrived)
     workers = ORDERS[setup.schedule](key, setup.num_workers)
     waiting = jnp.concatenate([learner.waiting[1:], gradients[None]])

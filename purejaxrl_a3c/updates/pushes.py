@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import collectives, split
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory
 from purejaxrl_a3c.updates import reads
 from purejaxrl_a3c.updates.asynchrony import Asynchrony
 from purejaxrl_a3c.updates.clock import Clock
-from purejaxrl_a3c.updates.gradient import apply_gradient, ravel, vector_gradient_at
+from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
 from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.staleness import add_to_histogram, count_within
 
@@ -192,7 +192,7 @@ def _take_gradients(setup: Setup, objective: Objective, acting: Params, trajecto
 def _make_apply(
     setup: Setup, objective: Objective, params: Params, gradients: _Gradients, trajectories: Trajectory
 ) -> _Apply:
-    _, unravel = ravel_pytree(params)
+    _, unravel = ravel_and_back(params)
 
     def gradient(params: jax.Array, opt_state: Any, push: _Push) -> tuple[jax.Array, Any, Scalars]:
         assert gradients.vectors is not None
@@ -266,7 +266,7 @@ def _store(setup: Setup, shared: _Shared, push: _Push) -> _Shared:
 
 def _pull(setup: Setup, key: Key, learner: Learner, shared: _Shared, arrivals: Arrivals) -> Learner:
     """The learner with the parameters after the pushes, and what workers pull after theirs."""
-    _, unravel = ravel_pytree(learner.params)
+    _, unravel = ravel_and_back(learner.params)
     snapshots, pull_after = shared.snapshots, arrivals.pull_after
     seen = learner.version + pull_after + 1
     if shared.recent is not None:

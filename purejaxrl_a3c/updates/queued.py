@@ -4,13 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.backend import split
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.types import ClockedRule, Key, Objective, Params, Scalars, Trajectory
 from purejaxrl_a3c.updates import queue
 from purejaxrl_a3c.updates.clock import Service
-from purejaxrl_a3c.updates.gradient import ravel
 from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.queue import Queue, QueueEvent, QueueState
 from purejaxrl_a3c.updates.staleness import add_to_histogram
@@ -93,7 +92,7 @@ def queued(learning: Learning, settings: Queue, service: Service, num_workers: i
         key: Key, learner: Learner, objective: Objective, taken: jax.Array, staleness: jax.Array
     ) -> tuple[jax.Array, Any, Scalars]:
         rollouts = jax.tree.map(lambda x: x[taken], learner.rollouts)
-        vector, unravel = ravel_pytree(learner.params)
+        vector, unravel = ravel_and_back(learner.params)
         told = {"staleness": staleness.max(), "pulled": vector}
         batch = joined(rollouts, staleness)
         new, state, reported = learning.learn(key, objective, vector, learner.opt_state, batch, unravel, **told)

@@ -1,0 +1,30 @@
+"""Parameters as one vector, and back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from purejaxrl_a3c.types import Params
+
+
+def ravel(tree: Params) -> jax.Array:
+    """All leaves one after the other, the numbers of each in row-major order: a vector ``[P]``."""
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    dtype = jnp.result_type(*leaves) if leaves else jnp.float32
+    # A concatenation does the same. But XLA's CPU backend, as of jax 0.10, compiles one of large arrays to masked loads
+    # and stores that reach far beyond each of them, where the processor falls back to microcode: with two layers of
+    # 256 it took most of a run of SAC. The barrier keeps XLA from making a concatenation of this.
+    vector = jax.lax.optimization_barrier(jnp.zeros(sum(leaf.size for leaf in leaves), dtype))
+    start = 0
+    for leaf in leaves:
+        vector = jax.lax.dynamic_update_slice(vector, leaf.astype(dtype), (start,))
+        start += leaf.size
+    return vector
+
+
+def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """`ravel` and its inverse, which makes such a tree of any vector ``[P]``."""
+    return ravel(tree), ravel_pytree(tree)[1]

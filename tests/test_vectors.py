@@ -35,3 +35,12 @@ def test_no_tree_is_a_vector_of_no_numbers():
 def test_the_compiled_program_has_no_concatenation():
     trees = {str(i): jnp.ones((64, 64)) * i for i in range(4)}
     assert "concatenate(" not in jax.jit(ravel).lower(trees).compile().as_text()
+
+
+def test_ravel_may_be_mapped_over_some_of_the_leaves_and_twice():
+    def of(a, b):
+        return ravel({"a": a, "b": b})
+
+    numbers = jnp.arange(6.0).reshape(2, 3)
+    found = jax.vmap(jax.vmap(of, (0, None)), (0, None))(numbers, jnp.float32(9))
+    np.testing.assert_array_equal(found, jnp.stack([numbers, jnp.full((2, 3), 9.0)], axis=-1))

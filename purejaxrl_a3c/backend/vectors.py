@@ -14,17 +14,29 @@ def ravel(tree: Params) -> jax.Array:
     """All leaves one after the other, the numbers of each in row-major order: a vector ``[P]``."""
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
     dtype = jnp.result_type(*leaves) if leaves else jnp.float32
-    # A concatenation does the same. But XLA's CPU backend, as of jax 0.10, compiles one of large arrays to masked loads
-    # and stores that reach far beyond each of them, where the processor falls back to microcode: with two layers of
-    # 256 it took most of a run of SAC. The barrier keeps XLA from making a concatenation of this.
-    vector = jax.lax.optimization_barrier(jnp.zeros(sum(leaf.size for leaf in leaves), dtype))
-    start = 0
-    for leaf in leaves:
-        vector = jax.lax.dynamic_update_slice(vector, leaf.astype(dtype), (start,))
-        start += leaf.size
-    return vector
+    return _join([leaf.astype(dtype) for leaf in leaves]) if leaves else jnp.zeros(0, dtype)
 
 
 def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     """`ravel` and its inverse, which makes such a tree of any vector ``[P]``."""
     return ravel(tree), ravel_pytree(tree)[1]
+
+
+@jax.custom_batching.custom_vmap
+def _join(leaves: list[jax.Array]) -> jax.Array:
+    # A concatenation does the same. But XLA's CPU backend, as of jax 0.10, compiles one of large arrays to masked loads
+    # and stores that reach far beyond each of them, where the processor falls back to microcode: with two layers of
+    # 256 it could take most of a run of SAC. The barrier keeps XLA from making a concatenation of this.
+    vector = jax.lax.optimization_barrier(jnp.zeros(sum(leaf.size for leaf in leaves), leaves[0].dtype))
+    start = 0
+    for leaf in leaves:
+        vector = jax.lax.dynamic_update_slice(vector, leaf, (start,))
+        start += leaf.size
+    return vector
+
+
+@_join.def_vmap
+def _join_rows(size: int, batched: tuple[list[bool]], leaves: list[jax.Array]) -> tuple[jax.Array, bool]:
+    # Mapped updates of slices become scatters, which are ten times as slow as this; it was never seen to be slow.
+    axes = [0 if is_batched else None for is_batched in batched[0]]
+    return jax.vmap(lambda *row: jnp.concatenate(row), in_axes=axes, axis_size=size)(*leaves), True

@@ -9,7 +9,7 @@ import numpy as np
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize, spaces, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
-from purejaxrl_a3c.envs.suites import brax, craftax, gymnax, jumanji, navix, pgx, playground
+from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.types import Env
 
 
@@ -28,7 +28,7 @@ SUITES: dict[str, MakeEpisodic] = {
     "navix": navix.make,
     "pgx": pgx.make,
     "playground": playground.make,
-}
+} | dict.fromkeys(gymnasium.PREFIXES, gymnasium.make)
 """The suites by the prefix of their ``env_id``; a name without a prefix is gymnax's."""
 
 

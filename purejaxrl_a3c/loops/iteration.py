@@ -20,8 +20,10 @@ from purejaxrl_a3c.types import (
     Learner,
     Network,
     Objective,
+    Params,
     Scalars,
     TargetNetwork,
+    Trajectory,
     UpdateRule,
 )
 
@@ -66,18 +68,54 @@ class Iteration(NamedTuple):
     sums: Scalars  # see `episode_sums`
 
 
+class Keys(NamedTuple):
+    """The keys of an iteration in which all workers act and one update follows."""
+
+    act: Key
+    update: Key
+    bonus: Key
+
+
+def keys_of(key: Key) -> Keys:
+    """The `Keys` of an iteration, of its key."""
+    return Keys(*jax.random.split(key, 3))
+
+
 def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration:
     """An iteration in which all workers act and one update follows."""
-    layout, bonus = parts.layout, parts.bonus
-    key_act, key_update, key_bonus = jax.random.split(key, 3)
-    params, workers = rule.actor(state.learner), layout.own_workers()
-    level = levels(parts.acting, state.iteration, workers)
-    actor_state, trajectories = collect(key_act, parts.acting, params, state.actor_state, workers, level)
+    keys, workers = keys_of(key), parts.layout.own_workers()
+    params, level = rule.actor(state.learner), levels(parts.acting, state.iteration, workers)
+    actor_state, trajectories = collect(keys.act, parts.acting, params, state.actor_state, workers, level)
+    return learn_from(keys, parts, rule, state, params, level, actor_state, trajectories)
+
+
+def learn_from(
+    keys: Keys,
+    parts: Parts,
+    rule: UpdateRule,
+    state: State,
+    params: Params,
+    level: Any,
+    actor_state: rollout.ActorState,
+    trajectories: Trajectory,
+) -> Iteration:
+    """The part of `at_once` that comes after acting.
+
+    Args:
+        keys: of the iteration.
+        parts: those of the algorithm.
+        rule: its update rule.
+        state: at the start of the iteration.
+        params: the parameters that acted, leaves ``[W, ...]``.
+        level: how much each environment explored, leaves ``[W, B]``.
+        actor_state: the environments after acting, leaves ``[W, B, ...]``.
+        trajectories: ``[W, B, T]``.
+    """
     trajectories = parts.target.annotate(state.target, params, level, trajectories)
     bonus_state = state.bonus
-    if bonus is not None:
-        bonus_state, trajectories = bonus.update(key_bonus, bonus_state, trajectories)
-    learner, reported = rule.update(key_update, state.learner, parts.objective, trajectories)
+    if parts.bonus is not None:
+        bonus_state, trajectories = parts.bonus.update(keys.bonus, bonus_state, trajectories)
+    learner, reported = rule.update(keys.update, state.learner, parts.objective, trajectories)
     return Iteration(learner, actor_state, bonus_state, reported, episode_sums(trajectories))
 
 

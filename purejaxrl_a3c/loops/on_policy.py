@@ -12,7 +12,7 @@ from purejaxrl_a3c.backend.split import copied
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
-from purejaxrl_a3c.loops.iteration import Parts, State, at_once, in_batches
+from purejaxrl_a3c.loops.iteration import Iteration, Parts, State, at_once, in_batches
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import make_metrics
 from purejaxrl_a3c.loops.origin import origin
@@ -95,18 +95,8 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
 
     def step(key: Key, state: State) -> tuple[State, Metrics]:
         if isinstance(rule, ClockedRule):
-            done = in_batches(key, parts, rule, state)
-        else:
-            done = at_once(key, parts, rule, state)
-        # Only now: acting and learning must see the observations of a rollout through the same statistics.
-        states = env.refresh(done.actor_state.env, layout.axis_name)
-        iteration = state.iteration + 1
-        losses = means_over_pushes(done.reported, iteration)
-        losses |= parts.exploration.report(acting.mean_level(parts.acting, state.iteration))
-        metrics = make_metrics(layout, iteration, losses, done.sums)
-        actor_state = done.actor_state._replace(env=states)
-        target = parts.target.update(state.target, done.learner.params, iteration)
-        return State(done.learner, actor_state, iteration, done.bonus, target, parts.origin), metrics
+            return finish(parts, state, in_batches(key, parts, rule, state))
+        return finish(parts, state, at_once(key, parts, rule, state))
 
     def split(state: State) -> Any:
         axis = layout.split_axis
@@ -132,15 +122,37 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         network=network,
         frames_per_step=layout.frames,
         iterations=layout.iterations,
+        parts=parts,
     )
+
+
+def finish(parts: Parts, state: State, done: Iteration) -> tuple[State, Metrics]:
+    """The state and the report after an iteration that began with ``state``."""
+    layout = parts.layout
+    # Only now: acting and learning must see the observations of a rollout through the same statistics.
+    states = parts.env.refresh(done.actor_state.env, layout.axis_name)
+    iteration = state.iteration + 1
+    losses = means_over_pushes(done.reported, iteration)
+    losses |= parts.exploration.report(acting.mean_level(parts.acting, state.iteration))
+    metrics = make_metrics(layout, iteration, losses, done.sums)
+    actor_state = done.actor_state._replace(env=states)
+    target = parts.target.update(state.target, done.learner.params, iteration)
+    return State(done.learner, actor_state, iteration, done.bonus, target, parts.origin), metrics
 
 
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     """The `State` at the start of a run."""
-    rule, bonus = parts.rule, parts.bonus
     key_network, key_env, key_rule, key_bonus = jax.random.split(key, 4)
     actor_state = acting.start(key_env, parts.acting, pretrained)
     params = parts.network.init(key_network) if pretrained is None else pretrained.params
+    return start_learning(key_rule, key_bonus, parts, params, actor_state)
+
+
+def start_learning(
+    key_rule: Key, key_bonus: Key, parts: Parts, params: Params, actor_state: rollout.ActorState
+) -> State:
+    """The `State` at the start of a run with these parameters, and with environments ``[W, B, ...]`` that are reset."""
+    rule, bonus = parts.rule, parts.bonus
     learner = rule.init(key_rule, params)
     if isinstance(rule, ClockedRule) and rule.hold is not None:
         learner = rule.hold(learner, parts.objective, rollout_types(parts, learner, rule, actor_state))

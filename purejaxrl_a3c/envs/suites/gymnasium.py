@@ -1,0 +1,142 @@
+"""Environments of Gymnasium and of the Arcade Learning Environment, which step outside of JAX, as agents see them.
+
+An `Env` of this suite has the shapes and the actions of the environment, so that networks and algorithms can be made
+for it. It cannot step: `purejaxrl_a3c.host` does that.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.types import ActionSpace, Env
+
+PREFIXES = ("gym", "ale")
+"""How names of these environments begin: ``gym/CartPole-v1``, ``ale/Pong``."""
+
+
+class Interface(NamedTuple):
+    """Observations and actions of an environment, for an agent."""
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: Any  # uint8 for images, else float32
+    observe: Callable[[np.ndarray], np.ndarray]
+    """Its observations ``[N, ...]`` -> those that agents see, ``[N, *observation_shape]``."""
+    action_space: ActionSpace
+    to_native: Callable[[np.ndarray], np.ndarray]
+    """Actions ``[N, ...]`` of ``action_space`` -> those that it takes."""
+
+
+def make(env_id: str, name: str) -> Env:
+    """The environment called ``name``, of which only shapes and actions can be used.
+
+    Args:
+        env_id: the whole name, ``gym/NAME`` or ``ale/NAME``.
+        name: as `gymnasium.make` knows it, or the name of a game.
+
+    Raises:
+        InputError: if the package is not installed, the name is not known, or an agent cannot see or act there.
+    """
+    env = make_vector(env_id, 1)
+    try:
+        interface = interface_of(env_id, env.single_observation_space, env.single_action_space)
+    finally:
+        env.close()
+
+    def reset(key: Any) -> NoReturn:
+        del key
+        checks.reject("env_id", env_id, "an environment of JAX; purejaxrl_a3c.host.train trains in this one")
+
+    def step(key: Any, state: Any, action: Any) -> NoReturn:
+        del state, action
+        reset(key)
+
+    return Env(reset, step, interface.observation_shape, interface.action_space)
+
+
+def make_vector(env_id: str, num_envs: int) -> Any:
+    """A `gymnasium.vector.VectorEnv` of ``num_envs`` copies; the step that ends an episode resets its environment.
+
+    The copies of ``gym/NAME`` step one after the other in this process. ``ale/NAME`` is `AtariVectorEnv` with its own
+    defaults, those of Mnih et al. 2015, but for rewards, which are not clipped: an action lasts 4 frames, of which the
+    last 2 are merged, 4 grey images of 84 x 84 are stacked, and an episode begins with up to 30 idle frames.
+
+    Raises:
+        InputError: if the package is not installed, or does not know the name.
+    """
+    suite, _, name = env_id.partition("/")
+    try:
+        import gymnasium
+        from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+        if suite == "ale":
+            from ale_py import ALEInterface, LoggerMode, roms
+            from ale_py.vector_env import AtariVectorEnv
+    except ImportError as error:
+        checks.reject_missing_suite(env_id, error)
+    if suite == "ale":
+        ALEInterface.setLoggerMode(LoggerMode.Error)
+        game = _snake_case(name)
+        checks.check_known(env_id, game, roms.get_all_rom_ids())
+        return AtariVectorEnv(game, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False)
+    try:
+        return SyncVectorEnv([lambda: gymnasium.make(name)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    except gymnasium.error.Error as error:
+        checks.reject("env_id", env_id, f"gym/ and a name that Gymnasium can make ({error})")
+
+
+def _snake_case(name: str) -> str:
+    """``SpaceInvaders`` as the name of a ROM: ``space_invaders``."""
+    return "".join("_" + letter.lower() if letter.isupper() and i else letter.lower() for i, letter in enumerate(name))
+
+
+def interface_of(env_id: str, observations: Any, actions: Any) -> Interface:
+    """The `Interface` of an environment with these spaces of Gymnasium.
+
+    An integer observation becomes a one-hot vector. Images of bytes whose first axis is the channels, as those of the
+    Arcade Learning Environment, get them last.
+
+    Raises:
+        InputError: for a space that agents cannot see or act in.
+    """
+    from gymnasium import spaces as theirs
+
+    shape, dtype, observe = _observations(env_id, theirs, observations)
+    if isinstance(actions, theirs.Discrete):
+        return Interface(shape, dtype, observe, spaces.Discrete(int(actions.n)), lambda a: a + actions.start)
+    if isinstance(actions, theirs.MultiDiscrete) and len(actions.shape) == 1:
+        sizes = tuple(int(n) for n in actions.nvec)
+        return Interface(shape, dtype, observe, spaces.MultiDiscrete(sizes), lambda a: a + actions.start)
+    if isinstance(actions, theirs.Box) and np.issubdtype(actions.dtype, np.floating):
+        bounded = np.isfinite(actions.low) & np.isfinite(actions.high)
+        space = spaces.continuous(bounded.reshape(-1))
+        return Interface(shape, dtype, observe, space, _to_bounds(actions.low, actions.high, bounded, actions.dtype))
+    checks.reject("env_id", env_id, f"an environment with discrete or continuous actions, not {actions}")
+
+
+def _observations(env_id: str, theirs: Any, space: Any) -> tuple[tuple[int, ...], Any, Callable[[Any], np.ndarray]]:
+    """Shape and dtype of what agents see, and the function that makes it of observations ``[N, ...]``."""
+    if isinstance(space, theirs.Discrete):
+        one_hot = np.eye(int(space.n), dtype=np.float32)
+        return (int(space.n),), np.float32, lambda obs: one_hot[np.asarray(obs) - space.start]
+    if not isinstance(space, theirs.Box):
+        checks.reject("env_id", env_id, f"an environment whose observation is one array, not {space}")
+    if space.dtype != np.uint8:
+        return space.shape, np.float32, lambda obs: np.asarray(obs, np.float32)
+    if len(space.shape) == 3 and space.shape[0] < min(space.shape[1:]):
+        return (*space.shape[1:], space.shape[0]), np.uint8, lambda obs: np.moveaxis(np.asarray(obs), 1, -1)
+    return space.shape, np.uint8, np.asarray
+
+
+def _to_bounds(low: Any, high: Any, bounded: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """`spaces.to_bounds` in NumPy, for actions ``[N, D]``."""
+    least, span = np.where(bounded, low, 0), np.where(bounded, high, 0) - np.where(bounded, low, 0)
+
+    def to_native(action: np.ndarray) -> np.ndarray:
+        action = action.reshape(-1, *low.shape)
+        inside = least + span * (np.clip(action, -1, 1) + 1) / 2
+        return np.where(bounded, inside, np.clip(action, low, high)).clip(low, high).astype(dtype)
+
+    return to_native

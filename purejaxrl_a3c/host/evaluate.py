@@ -1,0 +1,77 @@
+"""Evaluation over whole episodes in environments outside of JAX."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host.vector import HostEnv, make
+from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
+from purejaxrl_a3c.types import Key, State
+
+
+def evaluate(
+    config: AlgorithmConfig,
+    state: State | Result,
+    key: Key,
+    episodes: int = 16,
+    deterministic: bool = False,
+    max_steps: int = 200_000,
+    env: HostEnv | None = None,
+) -> np.ndarray:
+    """Undiscounted returns of whole episodes under the policy of ``state``, each in an environment of its own.
+
+    Args:
+        config: the ``Config`` that ``state`` was trained with.
+        state: a `Result` of `host.train`, or its ``state``.
+        key: consumed.
+        episodes: ``N``, an int >= 1.
+        deterministic: take the most probable action instead of a sampled one.
+        max_steps: steps of an episode after which the evaluation gives up.
+        env: ``N`` environments of one's own; None: those of ``config``. They are not closed.
+
+    Returns:
+        float32 ``[N]``.
+
+    Raises:
+        InputError: if an episode has not ended after ``max_steps``, or a setting is not accepted.
+    """
+    check_count("episodes", episodes)
+    check_count("max_steps", max_steps)
+    state = state.state if isinstance(state, Result) else state
+    algorithm = build(config)
+    network, policy = algorithm.network, algorithm.policy
+
+    @jax.jit
+    def act(state: State, key: Key, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+        def one(noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+            carry, outputs = policy(state)(carry, obs, first)
+            action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
+            return carry, outputs.policy.to_env_action(action)
+
+        noise = network.noise(key, jnp.arange(episodes, dtype=jnp.int32))
+        return jax.vmap(one)(noise, carry, obs, first)
+
+    own = make(config.env.env_id, episodes) if env is None else env  # type: ignore[attr-defined]
+    try:
+        if own.num_envs != episodes:
+            reject("env", f"{own.num_envs} environments", f"{episodes} environments, one for each episode")
+        key_env, key_act = jax.random.split(randomness.as_key(key))
+        obs = own.reset(int(jax.random.randint(key_env, (), 0, 2**31 - 1)))
+        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *x.shape)), network.carry())
+        first, running, returns = np.ones(episodes, bool), np.ones(episodes, bool), np.zeros(episodes, np.float32)
+        for t in range(max_steps):
+            carry, action = act(state, jax.random.fold_in(key_act, t), carry, obs, first)
+            answer = own.step(np.asarray(action))
+            returns = np.where(running, answer.episode_return, returns)
+            obs, first = answer.obs, answer.terminated | answer.truncated
+            running = running & ~first
+            if not running.any():
+                return returns
+    finally:
+        if env is None:
+            own.close()
+    return reject("max_steps", max_steps, f"larger: {running.sum()} of {episodes} episodes had not ended")

@@ -1,0 +1,108 @@
+"""Many copies of an environment that step outside of JAX, on arrays of NumPy."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from purejaxrl_a3c import checks
+from purejaxrl_a3c.envs.suites import gymnasium as suite
+from purejaxrl_a3c.types import ActionSpace
+
+
+class HostStep(NamedTuple):
+    """The answer of ``N`` environments to one action each; `TimeStep` says what the fields are."""
+
+    obs: np.ndarray  # [N, ...]: of a new episode where the step ended one
+    reward: np.ndarray  # float32 [N]
+    terminated: np.ndarray  # bool [N]
+    truncated: np.ndarray  # bool [N], never where terminated is true
+    final_obs: np.ndarray  # [N, ...]: the true successor, before any reset
+    episode_return: np.ndarray  # float32 [N]: undiscounted, up to and with this step
+    episode_length: np.ndarray  # int32 [N]: steps, up to and with this one
+
+
+class HostEnv(NamedTuple):
+    """``N`` copies of an environment. They change when they step, so they are used by one run at a time."""
+
+    num_envs: int
+    observation_shape: tuple[int, ...]
+    action_space: ActionSpace
+    reset: Callable[[int], np.ndarray]
+    """seed -> first observations ``[N, ...]``; all episodes begin anew."""
+    step: Callable[[np.ndarray], HostStep]
+    """actions ``[N, ...]`` -> `HostStep`. An environment whose episode ends is reset in the same step."""
+    close: Callable[[], None]
+
+
+def make(env_id: str, num_envs: int) -> HostEnv:
+    """The environment that is called ``env_id``.
+
+    Args:
+        env_id: ``gym/NAME``, with a name that `gymnasium.make` knows, or ``ale/NAME``, with that of a game.
+        num_envs: number of copies.
+
+    Raises:
+        InputError: if there is no such environment, the package is not installed, or an agent cannot see or act there.
+    """
+    checks.check_count("num_envs", num_envs)
+    if not isinstance(env_id, str) or env_id.partition("/")[0] not in suite.PREFIXES:
+        accepted = f"a name that begins with {' or '.join(suite.PREFIXES)} and a slash; make_train takes the others"
+        checks.reject("env_id", env_id, accepted)
+    return from_gymnasium(suite.make_vector(env_id, num_envs), env_id)
+
+
+def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
+    """A `gymnasium.vector.VectorEnv` as `HostEnv`.
+
+    It must reset an environment in the step that ends its episode (`AutoresetMode.SAME_STEP`), or leave that to this
+    function (`AutoresetMode.DISABLED`). With Gymnasium's default, `AutoresetMode.NEXT_STEP`, every episode is followed
+    by a step in which the action is ignored; learning from such steps would be wrong, and they cannot be left out.
+
+    Args:
+        env: the environments.
+        env_id: what errors call them.
+
+    Raises:
+        InputError: for another way of resetting, or if an agent cannot see or act there.
+    """
+    mode = getattr(env.metadata.get("autoreset_mode"), "name", None)
+    if mode not in ("SAME_STEP", "DISABLED"):
+        checks.reject("autoreset_mode", mode, "SAME_STEP or DISABLED, which is an argument of Gymnasium's vectors")
+    view = suite.interface_of(env_id, env.single_observation_space, env.single_action_space)
+    count = int(env.num_envs)
+    returns, lengths = np.zeros(count, np.float32), np.zeros(count, np.int32)
+
+    def reset(seed: int) -> np.ndarray:
+        returns[:], lengths[:] = 0, 0
+        return view.observe(env.reset(seed=seed)[0]).astype(view.observation_dtype)
+
+    def step(action: np.ndarray) -> HostStep:
+        obs, reward, terminated, truncated, info = env.step(view.to_native(action))
+        terminated = np.asarray(terminated, bool)
+        last = terminated | np.asarray(truncated, bool)
+        obs = np.array(view.observe(obs), view.observation_dtype)  # a copy: an environment may write into its own
+        final_obs = obs
+        if last.any():
+            final_obs = obs.copy()
+            if mode == "DISABLED":
+                begun, _ = env.reset(options={"reset_mask": last})
+                obs[last] = view.observe(begun)[last]
+            else:
+                ended = np.stack([np.asarray(info["final_obs"][i]) for i in np.flatnonzero(last)])
+                final_obs[last] = view.observe(ended)
+        returns[:] += np.asarray(reward, np.float32)
+        lengths[:] += 1
+        found = HostStep(
+            obs,
+            np.asarray(reward, np.float32),
+            terminated,
+            last & ~terminated,
+            final_obs,
+            returns.copy(),
+            lengths.copy(),
+        )
+        returns[last], lengths[last] = 0, 0
+        return found
+
+    return HostEnv(count, view.observation_shape, view.action_space, reset, step, env.close)

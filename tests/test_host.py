@@ -1,0 +1,262 @@
+"""Tests of environments outside of JAX, and of training in them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from purejaxrl_a3c import InputError, a2c, a3c, dqn, host, make_train, ppo, replace, rnd
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.loops import acting, rollout
+from purejaxrl_a3c.loops.iteration import keys_of
+from purejaxrl_a3c.updates import Asynchrony
+
+pytest.importorskip("gymnasium")
+import gymnasium  # noqa: E402
+from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+
+
+class Counting(gymnasium.Env):
+    """Shows the episode and the step; ends after 3 steps where the first action was 1, and is cut off after 5."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Discrete(2, start=7)
+
+    def __init__(self):
+        self.episode, self.time, self.short = -1, 0, False
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode, self.time = self.episode + 1, 0
+        return np.array([self.episode, 0.0]), {}
+
+    def step(self, action):
+        assert action in (7, 8)
+        self.short = action == 8 if self.time == 0 else self.short
+        self.time += 1
+        return np.array([self.episode, float(self.time)]), 10.0, self.short and self.time == 3, self.time >= 5, {}
+
+
+def vector(mode, count=2):
+    return SyncVectorEnv([Counting] * count, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_episodes_end_where_they_should_in_each_way_of_resetting(mode):
+    env = host.from_gymnasium(vector(mode))
+    assert (env.num_envs, env.observation_shape, env.action_space) == (2, (2,), spaces.Discrete(2))
+    np.testing.assert_array_equal(env.reset(3), [[0, 0], [0, 0]])
+    steps = [env.step(np.array([1, 0])) for _ in range(6)]  # the first one terminates, the second is cut off
+    np.testing.assert_array_equal([s.terminated[0] for s in steps], [False, False, True, False, False, True])
+    np.testing.assert_array_equal([s.truncated[1] for s in steps], [False, False, False, False, True, False])
+    assert not any(s.truncated[0] or s.terminated[1] for s in steps)
+    np.testing.assert_array_equal([s.obs[0] for s in steps], [[0, 1], [0, 2], [1, 0], [1, 1], [1, 2], [2, 0]])
+    np.testing.assert_array_equal([s.obs[1] for s in steps], [[0, 1], [0, 2], [0, 3], [0, 4], [1, 0], [1, 1]])
+    np.testing.assert_array_equal([s.final_obs[0] for s in steps], [[0, 1], [0, 2], [0, 3], [1, 1], [1, 2], [1, 3]])
+    np.testing.assert_array_equal(steps[4].final_obs[1], [0, 5])
+    np.testing.assert_array_equal([s.episode_return[0] for s in steps], [10, 20, 30, 10, 20, 30])
+    np.testing.assert_array_equal([s.episode_length[1] for s in steps], [1, 2, 3, 4, 5, 1])
+    assert steps[0].obs.dtype == steps[0].reward.dtype == np.float32
+
+
+def test_what_was_returned_does_not_change_with_the_next_step():
+    env = host.from_gymnasium(SyncVectorEnv([Counting] * 2, autoreset_mode=AutoresetMode.SAME_STEP, copy=False))
+    env.reset(0)
+    step = env.step(np.array([1, 0]))
+    before = [np.array(x) for x in step]
+    env.step(np.array([1, 0]))
+    for now, then in zip(step, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_an_ignored_action_after_each_episode_is_an_error():
+    with pytest.raises(InputError, match=r"autoreset_mode: 'NEXT_STEP'.*SAME_STEP or DISABLED"):
+        host.from_gymnasium(vector(AutoresetMode.NEXT_STEP))
+
+
+def test_bounded_actions_reach_the_bounds_and_not_beyond():
+    env = host.make("gym/Pendulum-v1", 3)
+    seen = []
+
+    class Recording(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+        action_space = gymnasium.spaces.Box(np.array([-2, 0], np.float32), np.array([2, np.inf], np.float32))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            seen.append(action)
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    assert env.action_space == spaces.Continuous(1)
+    env.close()
+    env = host.from_gymnasium(SyncVectorEnv([Recording] * 3, autoreset_mode=AutoresetMode.SAME_STEP))
+    assert env.action_space == spaces.continuous([True, False])
+    env.reset(0)
+    env.step(np.array([[0.5, 3.0], [-9.0, -1.0], [9.0, 0.5]], np.float32))
+    np.testing.assert_allclose(np.array(seen), np.array([[1, 3], [-2, 0], [2, 0.5]]))
+
+
+def test_atari_shows_channels_last_and_keeps_the_score():
+    pytest.importorskip("ale_py")
+    env = host.make("ale/Pong", 2)
+    assert (env.observation_shape, env.action_space) == ((84, 84, 4), spaces.Discrete(6))
+    obs = env.reset(0)
+    assert (obs.shape, obs.dtype) == ((2, 84, 84, 4), np.uint8)
+    steps = [env.step(np.zeros(2, np.int32)) for _ in range(80)]
+    env.close()
+    assert (steps[-1].obs != obs).any()
+    assert steps[-1].episode_return.min() < 0  # who does not move loses
+
+
+CONFIGS: dict[str, Any] = {
+    "a2c": replace(a2c.Config(), num_envs=4),
+    "a2c, lstm": replace(a2c.Config(), num_envs=4, core="lstm", num_cells=8),
+    "ppo": replace(ppo.Config(), num_envs=4, rollout_length=8, epochs=2, num_minibatches=2),
+    "a3c": replace(a3c.Config(), num_workers=3, envs_per_worker=2, asynchrony=Asynchrony("round_robin")),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_is_that_of_make_train_if_the_environments_are(name):
+    config = replace(CONFIGS[name], hidden_sizes=(8,), total_frames=600, time_limit=13)
+    key = jax.random.key(5)
+    expected = jax.jit(make_train(config))(key)
+    assert expected.metrics.episodes.sum() > 10
+    # The loop outside of JAX sees the same environments as if they were not of JAX; wrappers are on this side then.
+    parts = config.build().parts
+    unwrapped = replace(config, env_id=parts.env, time_limit=0)
+    result = host.train(unwrapped, key, stepped_from_outside(parts, key))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6),
+        result.state.learner.params,
+        expected.state.learner.params,
+    )
+    for field in ("frames", "episodes", "return_sum", "length_sum"):
+        np.testing.assert_allclose(getattr(result.metrics, field), getattr(expected.metrics, field))
+    np.testing.assert_allclose(result.metrics.losses["staleness_mean"], expected.metrics.losses["staleness_mean"])
+
+
+def stepped_from_outside(parts, key):
+    """The environments of `make_train` for this key, as a `HostEnv`."""
+    layout, env = parts.layout, parts.env
+    key_init, key_run = jax.random.split(key)
+    shape = layout.workers, layout.envs
+    index = randomness.components(layout.numbers(layout.own_workers()), layout.rollout_length)
+    step_all = jax.jit(jax.vmap(jax.vmap(env.step)))
+    now = {"time": 0}
+
+    def flat(x):
+        return np.asarray(x).reshape(layout.workers * layout.envs, *x.shape[2:])
+
+    def reset(seed):
+        del seed
+        start = acting.start(jax.random.split(key_init, 4)[1], parts.acting, None)
+        now["state"] = start.env
+        return flat(start.obs)
+
+    def step(action):
+        i, t = divmod(now["time"], layout.rollout_length)
+        key_act = keys_of(jax.random.fold_in(key_run, i)).act
+        _, keys = rollout.draw(parts.network, key_act, index)
+        now["time"] += 1
+        action = jnp.asarray(action).reshape(*shape, *action.shape[1:])
+        now["state"], answer = step_all(keys[:, :, t], now["state"], action)
+        return host.HostStep(**{name: flat(x) for name, x in answer._asdict().items()})
+
+    count = layout.workers * layout.envs
+    return host.HostEnv(count, env.observation_shape, env.action_space, reset, step, lambda: None)
+
+
+def test_every_iteration_is_reported_while_the_run_goes_on():
+    config = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=60, hidden_sizes=(4,))
+    seen = []
+    result = host.train(config, jax.random.key(0), on_iteration=lambda state, metrics: seen.append(metrics))
+    np.testing.assert_array_equal([int(metrics.frames) for metrics in seen], result.metrics.frames)
+    again = host.train(config, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, result.state.learner.params, again.state.learner.params)
+    returns = host.evaluate(config, result, jax.random.key(1), episodes=5)
+    assert returns.shape == (5,)
+    assert (returns >= 8).all()  # a pole falls for at least so long
+    with pytest.raises(InputError, match=r"max_steps: 3 .*5 of 5 episodes"):
+        host.evaluate(config, result, jax.random.key(1), episodes=5, max_steps=3)
+
+
+def test_actions_of_an_evaluation_are_the_policys():
+    config = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=20, hidden_sizes=(4,))
+    state = host.train(config, jax.random.key(0)).state
+    # A head that always prefers action 1: episodes of Counting then take 3 steps of 10 points.
+    env = host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 4))
+    counting = replace(config, env_id=stand_in(env))
+    params = counting.build().network.init(jax.random.key(0))
+    params = jax.tree.map(jnp.zeros_like, params)
+    biased = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + jnp.array([0.0, 9.0]) if x.shape == (2,) else x, params
+    )
+    state = state._replace(learner=state.learner._replace(params=biased))
+    found = host.evaluate(counting, state, jax.random.key(0), episodes=4, deterministic=True, env=env)
+    np.testing.assert_array_equal(found, [30, 30, 30, 30])
+
+
+def stand_in(env):
+    """An `Env` of the same shapes and actions."""
+    from purejaxrl_a3c.envs import wrappers
+    from purejaxrl_a3c.types import Env, TimeStep
+
+    zeros = jnp.zeros(env.observation_shape)
+    false = jnp.bool_(False)
+    made = Env(
+        reset=lambda key: ((), zeros),
+        step=lambda key, state, action: ((), TimeStep(zeros, jnp.float32(0), false, false, zeros)),
+        observation_shape=env.observation_shape,
+        action_space=env.action_space,
+    )
+    return wrappers.auto_reset(wrappers.record_episodes(made))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(dqn.Config(), env_id="gym/CartPole-v1"), "env_id: 'gym/CartPole-v1'.*host.train"),
+        (replace(a2c.Config(), env_id="gym/NoSuchThing-v0"), "env_id: 'gym/NoSuchThing-v0'.*Gymnasium can make"),
+        (replace(a2c.Config(), env_id="ale/Pongg"), "env_id: 'ale/Pongg'"),
+        (
+            replace(a2c.Config(), env_id="gym/CartPole-v1", frame_stack=2),
+            "frame_stack: 2 .*1, for environments outside",
+        ),
+        (replace(a3c.Config(), env_id="gym/CartPole-v1", asynchrony=Asynchrony("clock")), "schedule: 'clock'"),
+        (replace(rnd.Config(), env_id="gym/CartPole-v1"), "config: .*without a bonus"),
+        (a2c.Config(), "env_id: 'CartPole-v1'.*gym or ale and a slash"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_said_before(config, message):
+    with pytest.raises(InputError, match=message):
+        host.train(config, jax.random.key(0))
+
+
+def test_make_train_says_who_trains_in_such_an_environment():
+    train = make_train(replace(a2c.Config(), env_id="gym/CartPole-v1"))
+    with pytest.raises(InputError, match=r"env_id: 'gym/CartPole-v1'.*purejaxrl_a3c\.host\.train"):
+        jax.eval_shape(train, jax.random.key(0))
+
+
+def test_environments_of_another_shape_or_number_are_an_error():
+    config = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=20)
+    with pytest.raises(InputError, match=r"env: '3 environments'.*2 environments"):
+        host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 3)))
+    with pytest.raises(InputError, match=r"env: 'observation_shape \(2,\)'.*\(4,\)"):
+        host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 2)))
+
+
+@pytest.mark.slow
+def test_a2c_learns_gymnasiums_cartpole():
+    config = replace(a2c.Config(), env_id="gym/CartPole-v1", total_frames=300_000)
+    returns = [
+        host.evaluate(config, host.train(config, jax.random.key(seed)), jax.random.key(9), deterministic=True).mean()
+        for seed in range(3)
+    ]
+    assert np.median(returns) >= 450

@@ -15,8 +15,8 @@ from purejaxrl_a3c.loops.iteration import keys_of
 from purejaxrl_a3c.updates import Asynchrony
 
 pytest.importorskip("gymnasium")
-import gymnasium  # noqa: E402
-from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+import gymnasium
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 
 class Counting(gymnasium.Env):

@@ -31,13 +31,13 @@ class Programs(NamedTuple):
     """The compiled parts of an iteration."""
 
     begin: Callable[[Key, State], Acts]
-    """(key of the iteration, state) -> `Acts`."""
+    """(key of the run, state) -> `Acts` of the next iteration."""
     act: Callable[..., Any]
     """(params, level, noise [W, B], carry, obs [W, B, ...], first) -> (carry, action, the environment's action,
     log-probability)."""
-    learn: Callable[..., tuple[State, Metrics]]
-    """(key of the iteration, state, `Acts`, rows [T, W, B], carries after each step, end observation, end carry) ->
-    (state, metrics)."""
+    learn: Callable[..., tuple[State, Metrics, Acts]]
+    """(key of the run, state, `Acts`, rows [T, W, B], carries after each step, end observation, end carry) -> (state,
+    metrics, `Acts` of the next iteration)."""
 
 
 def train(
@@ -94,11 +94,10 @@ def iterations(parts: Parts, env: HostEnv, key: Key) -> Any:
     params = parts.network.init(key_network)
     state = start_learning(key_rule, key_bonus, parts, params, actor_state)
     first = np.ones(shape, bool)
-    for i in range(parts.layout.iterations):
-        key_now = jax.random.fold_in(key_run, i)
-        acts = programs.begin(key_now, state)
+    acts = programs.begin(key_run, state)
+    for _ in range(parts.layout.iterations):
         rows, carries, obs, first, carry = collect(parts, programs, env, acts, obs, first, carry)
-        state, metrics = programs.learn(key_now, state, acts, rows, carries, obs, carry)
+        state, metrics, acts = programs.learn(key_run, state, acts, rows, carries, obs, carry)
         yield state, metrics
 
 
@@ -136,7 +135,7 @@ def compile_parts(parts: Parts) -> Programs:
     workers = layout.own_workers()
 
     def begin(key: Key, state: State) -> Acts:
-        key_act = iteration.keys_of(key).act
+        key_act = iteration.keys_of(jax.random.fold_in(key, state.iteration)).act
         index = randomness.components(layout.numbers(workers), layout.rollout_length)
         noise, _ = rollout.draw(network, key_act, index)
         noise = lasting_noise(parts.exploration, noise, axis=2)
@@ -154,15 +153,16 @@ def compile_parts(parts: Parts) -> Programs:
 
     def learn(
         key: Key, state: State, acts: Acts, rows: dict[str, Any], carries: list[Any], end_obs: Any, carry: Any
-    ) -> tuple[State, Metrics]:
+    ) -> tuple[State, Metrics, Acts]:
         rows = {name: jnp.moveaxis(x, 0, 2) for name, x in rows.items()}
         after = jax.tree.map(lambda *steps: jnp.stack(steps, axis=2), *carries)
         trajectories = Trajectory(**rows, carry=state.actor_state.carry, next_carry=after, end_obs=end_obs)
         first = rows["terminated"][:, :, -1] | rows["truncated"][:, :, -1]
         actor_state = rollout.ActorState((), end_obs, first, carry)
-        keys = iteration.keys_of(key)
+        keys = iteration.keys_of(jax.random.fold_in(key, state.iteration))
         done = iteration.learn_from(keys, parts, rule, state, acts.params, acts.level, actor_state, trajectories)
-        return finish(parts, state, done)
+        state, metrics = finish(parts, state, done)
+        return state, metrics, begin(key, state)
 
     return Programs(jax.jit(begin), jax.jit(act), jax.jit(learn))
 

@@ -82,7 +82,9 @@ def make_vector(env_id: str, num_envs: int) -> Any:
         checks.check_known(env_id, game, roms.get_all_rom_ids())
         return AtariVectorEnv(game, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False)
     try:
-        return SyncVectorEnv([lambda: gymnasium.make(name)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        copies = [lambda: gymnasium.make(name)] * num_envs
+        # Without a copy of every observation: who steps this makes one.
+        return SyncVectorEnv(copies, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     except gymnasium.error.Error as error:
         checks.reject("env_id", env_id, f"gym/ and a name that Gymnasium can make ({error})")
 

@@ -56,6 +56,7 @@ ROWS = {
         replace(a3c.Config(), num_workers=8, envs_per_worker=2, learning_rate=1.5e-3, **FOUND), **CARTPOLE
     ),
     "PPO on CartPole-v1": ours(SUITES["ppo"]["CartPole-v1"]["PPO"], **CARTPOLE),
+    "PQN on CartPole-v1": ours(SUITES["replay"]["CartPole-v1"]["PQN"], **CARTPOLE),
     # RL Baselines3 Zoo's.
     "SB3 A2C on CartPole-v1": Row(
         "sb3", Task("a2c", num_envs=8, frames=500_000, hyperparameters={"ent_coef": 0.0}, **CARTPOLE)

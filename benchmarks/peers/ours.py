@@ -29,6 +29,7 @@ def settings(task: Task):
         "a2c": {"num_envs": task.num_envs},
         "a3c": {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS},
         "ppo": {"num_envs": task.num_envs, "epochs": task.epochs, "num_minibatches": task.num_minibatches},
+        "pqn": {"num_envs": task.num_envs},
         "dqn": replayed | {"n_step": 1, "dueling": False},
         "sac": replayed,
     }
@@ -40,11 +41,11 @@ def main():
     began = time.perf_counter()
     import jax
 
-    from purejaxrl_a3c import a2c, a3c, dqn, evaluate, make_train, ppo, replace, sac
+    from purejaxrl_a3c import a2c, a3c, dqn, evaluate, make_train, ppo, pqn, replace, sac
     from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 
     imported = time.perf_counter()
-    modules = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "dqn": dqn, "sac": sac}
+    modules = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "pqn": pqn, "dqn": dqn, "sac": sac}
     config = replace(modules[task.algorithm].Config(), **settings(task))
     about = {
         "import_seconds": imported - began,

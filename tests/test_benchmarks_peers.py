@@ -15,11 +15,11 @@ from benchmarks import solve
 from benchmarks.peers import __main__ as driver
 from benchmarks.peers import ours, plain_ppo, protocol, rejax_peer, sb3
 from benchmarks.peers.protocol import Task
-from purejaxrl_a3c import a2c, a3c, dqn, make_train, ppo, sac
+from purejaxrl_a3c import a2c, a3c, dqn, make_train, ppo, pqn, sac
 from purejaxrl_a3c.config import flat, replace
 
 PEERS = [sb3, rejax_peer, plain_ppo]
-MODULES: dict[str, Any] = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "dqn": dqn, "sac": sac}
+MODULES: dict[str, Any] = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "pqn": pqn, "dqn": dqn, "sac": sac}
 
 
 @pytest.mark.parametrize("script", PEERS, ids=lambda script: script.__name__)

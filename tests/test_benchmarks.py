@@ -113,8 +113,18 @@ def test_a_score_is_not_reached_before_there_is_a_running_mean_of_it():
     episodes = np.r_[0, np.ones(39)]
     returns = np.where(np.arange(40) < 20, -500.0, -90.0)
     returns[1] = -80
-    found = speedup.running_return(SimpleNamespace(frames=frames, episodes=episodes, episode_return=returns))
-    reached = np.asarray(found) >= -150
+    metrics = SimpleNamespace(frames=frames, episodes=episodes, episode_return=returns)
+    reached = np.asarray(speedup.running_return(metrics, 0)) >= -150
     assert not reached[:21].any()
     assert reached[-1]
     assert 4 < np.argmax(reached) - 20 < 20
+
+
+def test_a_score_is_not_reached_before_every_worker_can_have_ended_an_episode():
+    """Sixteen workers whose episodes take 500 steps have ended none after 4,000 frames; what ends first is short."""
+    frames = 500.0 * np.arange(1, 41)
+    metrics = SimpleNamespace(frames=frames, episodes=np.zeros(40), episode_return=np.full(40, np.nan))
+    assert not (np.asarray(speedup.running_return(metrics, 16 * 500)) >= -150)[frames < 8000].any()
+    metrics.episodes, metrics.episode_return = np.ones(40), np.full(40, -90.0)
+    reached = np.asarray(speedup.running_return(metrics, 16 * 500)) >= -150
+    np.testing.assert_array_equal(reached, frames >= 8000)

@@ -188,7 +188,7 @@ SMALL = {
     "claims.policy_lag": Small({"ARMS": first(policy_lag.ARMS, "V-trace", "no correction"), "LAGS": (0, 16)}, on_catch),
     "claims.speedup": Small(
         {
-            "TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 800)},
+            "TASKS": {"CartPole-v1": speedup.Task(150, ("A3C", "averaging", "one-step SARSA"), 10, 800)},
             "WORKERS": (2,),
             "RATES": (1e-3, 1e-2),
         }

@@ -182,6 +182,11 @@ def test_every_iteration_is_reported_while_the_run_goes_on():
     returns = host.evaluate(config, result, jax.random.key(1), episodes=5)
     assert returns.shape == (5,)
     assert (returns >= 8).all()  # a pole falls for at least so long
+    with pytest.raises(InputError, match=r"env_id: 'gym/Acrobot-v1'.*'gym/CartPole-v1', with which"):
+        host.evaluate(replace(config, env_id="gym/Acrobot-v1"), result, jax.random.key(1))
+    learner = result.state.learner
+    broken = result.state._replace(learner=learner._replace(params=jax.tree.map(lambda x: x * jnp.nan, learner.params)))
+    assert np.isnan(host.evaluate(config, broken, jax.random.key(1), episodes=2)).all()
     with pytest.raises(InputError, match=r"max_steps: 3 .*5 of 5 episodes"):
         host.evaluate(config, result, jax.random.key(1), episodes=5, max_steps=3)
 
@@ -197,7 +202,7 @@ def test_actions_of_an_evaluation_are_the_policys():
     biased = jax.tree_util.tree_map_with_path(
         lambda path, x: x + jnp.array([0.0, 9.0]) if x.shape == (2,) else x, params
     )
-    state = state._replace(learner=state.learner._replace(params=biased))
+    state = state._replace(learner=state.learner._replace(params=biased), origin=counting.build().parts.origin)
     found = host.evaluate(counting, state, jax.random.key(0), episodes=4, deterministic=True, env=env)
     np.testing.assert_array_equal(found, [30, 30, 30, 30])
 

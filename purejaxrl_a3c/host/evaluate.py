@@ -8,6 +8,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host.train import check_parts
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Key, State
@@ -34,16 +35,21 @@ def evaluate(
         env: ``N`` environments of one's own; None: those of ``config``. They are not closed.
 
     Returns:
-        float32 ``[N]``.
+        float32 ``[N]``. NaN if a parameter of the policy is not finite.
 
     Raises:
-        InputError: if an episode has not ended after ``max_steps``, or a setting is not accepted.
+        InputError: if ``state`` is not one of ``config``, an episode has not ended after ``max_steps``, or a setting is
+            not accepted.
     """
     check_count("episodes", episodes)
     check_count("max_steps", max_steps)
     state = state.state if isinstance(state, Result) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
+    for name, (here, there) in check_parts(config, algorithm.parts).origin.differences(state.origin).items():
+        reject(name, here, f"{there!r}, with which the state was trained")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
+        return np.full(episodes, np.nan, np.float32)
 
     @jax.jit
     def act(state: State, key: Key, carry: Any, obs: jax.Array, first: jax.Array) -> Any:

@@ -10,34 +10,24 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import Wrappers
+from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, start_carry, to_trajectories
 from purejaxrl_a3c.host.vector import HostEnv, make
-from purejaxrl_a3c.loops import acting, iteration, rollout
-from purejaxrl_a3c.loops.exploration import lasting_noise
+from purejaxrl_a3c.loops import iteration, rollout
 from purejaxrl_a3c.loops.iteration import Parts, State
 from purejaxrl_a3c.loops.on_policy import finish, start_learning
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
-from purejaxrl_a3c.types import ClockedRule, Key, Metrics, Params, Trajectory, UpdateRule
-
-
-class Acts(NamedTuple):
-    """What is drawn once a rollout."""
-
-    params: Params  # that act, leaves [W, ...]
-    noise: Any  # leaves [T, W, B, ...]
-    level: Any  # of exploration, leaves [W, B]
+from purejaxrl_a3c.types import ClockedRule, Key, Metrics, Params, UpdateRule
 
 
 class Programs(NamedTuple):
     """The compiled parts of an iteration."""
 
-    begin: Callable[[Key, State], Acts]
-    """(key of the run, state) -> `Acts` of the next iteration."""
+    begin: Callable[[Key, State], tuple[Params, Draws]]
+    """(key of the run, state) -> (parameters that act, leaves [W, ...], `Draws`) of the next iteration."""
     act: Callable[..., Any]
-    """(params, level, noise [W, B], carry, obs [W, B, ...], first) -> (carry, action, the environment's action,
-    log-probability)."""
-    learn: Callable[..., tuple[State, Metrics, Acts]]
-    """(key of the run, state, `Acts`, rows [T, W, B], carries after each step, end observation, end carry) -> (state,
-    metrics, `Acts` of the next iteration)."""
+    """As `programs.act`, without the parts of the algorithm."""
+    learn: Callable[..., tuple[State, Metrics, tuple[Params, Draws]]]
+    """(key of the run, state, what acted, `Rollouts`) -> (state, metrics, what acts in the next iteration)."""
 
 
 def train(
@@ -89,82 +79,43 @@ def iterations(parts: Parts, env: HostEnv, key: Key) -> Any:
     key_network, key_env, key_rule, key_bonus = jax.random.split(key_init, 4)
     shape = parts.layout.workers, parts.layout.envs
     obs = env.reset(int(jax.random.randint(key_env, (), 0, 2**31 - 1))).reshape(*shape, *env.observation_shape)
-    carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), parts.network.carry())
-    actor_state = rollout.ActorState((), jnp.asarray(obs), jnp.ones(shape, bool), carry)
-    params = parts.network.init(key_network)
-    state = start_learning(key_rule, key_bonus, parts, params, actor_state)
-    first = np.ones(shape, bool)
+    first, carry = np.ones(shape, bool), start_carry(parts, shape)
+    actor_state = rollout.ActorState((), jnp.asarray(obs), jnp.asarray(first), carry)
+    state = start_learning(key_rule, key_bonus, parts, parts.network.init(key_network), actor_state)
+    steps = [jnp.int32(t) for t in range(parts.layout.rollout_length)]
     acts = programs.begin(key_run, state)
     for _ in range(parts.layout.iterations):
-        rows, carries, obs, first, carry = collect(parts, programs, env, acts, obs, first, carry)
-        state, metrics, acts = programs.learn(key_run, state, acts, rows, carries, obs, carry)
+
+        def act(t: int, *seen: Any, acts: tuple[Params, Draws] = acts) -> Any:
+            return programs.act(*acts, steps[t], *seen)
+
+        rollouts = collect(act, env, parts.layout.rollout_length, carry, obs, first)
+        state, metrics, acts = programs.learn(key_run, state, acts, rollouts)
+        obs, first, carry = rollouts.end_obs, rollouts.first, rollouts.carries[-1]
         yield state, metrics
-
-
-def collect(
-    parts: Parts, programs: Programs, env: HostEnv, acts: Acts, obs: np.ndarray, first: np.ndarray, carry: Any
-) -> Any:
-    """A rollout of all environments.
-
-    Returns:
-        ``(rows, carries, obs, first, carry)``: the fields of a `Trajectory` by name, arrays of NumPy
-        ``[T, W, B, ...]``, the carry after each step, and where the next rollout starts.
-    """
-    shape = first.shape
-    noise = jax.device_get(acts.noise)
-    steps: list[dict[str, np.ndarray]] = []
-    carries: list[Any] = []
-    for t in range(parts.layout.rollout_length):
-        noise_now = jax.tree.map(lambda x, t=t: x[t], noise)
-        carry, *found = programs.act(acts.params, acts.level, noise_now, carry, obs, first)
-        action, native, log_prob = (np.asarray(x) for x in found)
-        answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
-        answered = {name: x.reshape(*shape, *x.shape[1:]) for name, x in answer._asdict().items()}
-        row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob}
-        steps.append(row | {name: x for name, x in answered.items() if name != "obs"})
-        carries.append(carry)
-        obs, first = answered["obs"], answered["terminated"] | answered["truncated"]
-    rows = {name: np.stack([row[name] for row in steps]) for name in steps[0]}
-    return rows, carries, obs, first, carry
 
 
 def compile_parts(parts: Parts) -> Programs:
     """The `Programs` of an algorithm; they are compiled when they are first called."""
-    network, layout, rule = parts.network, parts.layout, parts.rule
+    rule = parts.rule
     assert isinstance(rule, UpdateRule)
-    workers = layout.own_workers()
 
-    def begin(key: Key, state: State) -> Acts:
-        key_act = iteration.keys_of(jax.random.fold_in(key, state.iteration)).act
-        index = randomness.components(layout.numbers(workers), layout.rollout_length)
-        noise, _ = rollout.draw(network, key_act, index)
-        noise = lasting_noise(parts.exploration, noise, axis=2)
-        level = acting.levels(parts.acting, state.iteration, workers)
-        return Acts(rule.actor(state.learner), jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), noise), level)
+    def begin(key: Key, state: State) -> tuple[Params, Draws]:
+        return rule.actor(state.learner), draw(parts, key, state.iteration, parts.layout.own_workers())
 
-    def act(params: Params, level: Any, noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
-        def one(params: Params, level: Any, noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
-            carry, outputs = network.step(params, carry, obs, first)
-            policy = parts.exploration.behave(outputs.policy, level)
-            action = policy.sample(noise)
-            return carry, action, policy.to_env_action(action), policy.log_prob(action)
+    def act_now(params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
+        return act(parts, params, draws, step, carry, obs, first)
 
-        return jax.vmap(jax.vmap(one, (None, 0, 0, 0, 0, 0)))(params, level, noise, carry, obs, first)
-
-    def learn(
-        key: Key, state: State, acts: Acts, rows: dict[str, Any], carries: list[Any], end_obs: Any, carry: Any
-    ) -> tuple[State, Metrics, Acts]:
-        rows = {name: jnp.moveaxis(x, 0, 2) for name, x in rows.items()}
-        after = jax.tree.map(lambda *steps: jnp.stack(steps, axis=2), *carries)
-        trajectories = Trajectory(**rows, carry=state.actor_state.carry, next_carry=after, end_obs=end_obs)
-        first = rows["terminated"][:, :, -1] | rows["truncated"][:, :, -1]
-        actor_state = rollout.ActorState((), end_obs, first, carry)
+    def learn(key: Key, state: State, acts: tuple[Params, Draws], rollouts: Rollouts) -> Any:
+        params, draws = acts
+        trajectories = to_trajectories(rollouts, state.actor_state.carry)
+        actor_state = rollout.ActorState((), rollouts.end_obs, rollouts.first, rollouts.carries[-1])
         keys = iteration.keys_of(jax.random.fold_in(key, state.iteration))
-        done = iteration.learn_from(keys, parts, rule, state, acts.params, acts.level, actor_state, trajectories)
+        done = iteration.learn_from(keys, parts, rule, state, params, draws.level, actor_state, trajectories)
         state, metrics = finish(parts, state, done)
         return state, metrics, begin(key, state)
 
-    return Programs(jax.jit(begin), jax.jit(act), jax.jit(learn))
+    return Programs(jax.jit(begin), jax.jit(act_now), jax.jit(learn))
 
 
 def check_parts(config: Any, parts: Any) -> Parts:

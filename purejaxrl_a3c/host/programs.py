@@ -1,0 +1,114 @@
+"""The parts of an iteration that are compiled, for environments that step between them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.host.vector import HostEnv
+from purejaxrl_a3c.loops import acting, iteration, rollout
+from purejaxrl_a3c.loops.exploration import lasting_noise
+from purejaxrl_a3c.loops.iteration import Parts
+from purejaxrl_a3c.types import Key, Params, Trajectory
+
+
+class Draws(NamedTuple):
+    """What is drawn once a rollout."""
+
+    noise: Any  # leaves [T, W, B, ...]
+    level: Any  # of exploration, leaves [W, B]
+
+
+class Rollouts(NamedTuple):
+    """What a rollout of all environments leaves, in arrays of NumPy."""
+
+    rows: dict[str, np.ndarray]  # fields of a `Trajectory` by name, [T, W, B, ...]
+    carries: list[Any]  # after each step, leaves [W, B, ...]
+    end_obs: np.ndarray  # [W, B, ...]: where the next rollout starts
+    first: np.ndarray  # bool [W, B]: whether an episode starts there
+
+
+def draw(parts: Parts, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
+    """The `Draws` of these workers, int32 ``[W]``, for iteration ``number`` of the run with this key."""
+    layout = parts.layout
+    key_act = iteration.keys_of(jax.random.fold_in(key, number)).act
+    index = randomness.components(layout.numbers(workers), layout.rollout_length)
+    noise, _ = rollout.draw(parts.network, key_act, index)
+    noise = lasting_noise(parts.exploration, noise, axis=2)
+    level = acting.levels(parts.acting, number, workers)
+    return Draws(jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), noise), level)
+
+
+def act(parts: Parts, params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
+    """One step of every environment.
+
+    Args:
+        parts: those of the algorithm.
+        params: leaves ``[W, ...]``.
+        draws: of the rollout.
+        step: of the rollout, int32 ``[]``.
+        carry: leaves ``[W, B, ...]``.
+        obs: ``[W, B, ...]``.
+        first: bool ``[W, B]``.
+
+    Returns:
+        ``(carry, action, the action for the environment, log-probability)``, each ``[W, B, ...]``.
+    """
+
+    def one(params: Params, level: Any, noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+        carry, outputs = parts.network.step(params, carry, obs, first)
+        policy = parts.exploration.behave(outputs.policy, level)
+        action = policy.sample(noise)
+        return carry, action, policy.to_env_action(action), policy.log_prob(action)
+
+    noise = jax.tree.map(lambda x: x[step], draws.noise)
+    return jax.vmap(jax.vmap(one, (None, 0, 0, 0, 0, 0)))(params, draws.level, noise, carry, obs, first)
+
+
+def collect(
+    act: Callable[[int, Any, np.ndarray, np.ndarray], Any],
+    env: HostEnv,
+    length: int,
+    carry: Any,
+    obs: np.ndarray,
+    first: np.ndarray,
+) -> Rollouts:
+    """A rollout of all environments.
+
+    Args:
+        act: (step, carry, obs, first) -> as of `act`.
+        env: the ``W * B`` environments.
+        length: of the rollout, ``T``.
+        carry: leaves ``[W, B, ...]``.
+        obs: ``[W, B, ...]``.
+        first: bool ``[W, B]``.
+    """
+    shape = first.shape
+    steps: list[dict[str, np.ndarray]] = []
+    carries: list[Any] = []
+    for t in range(length):
+        carry, *found = act(t, carry, obs, first)
+        action, native, log_prob = (np.asarray(x) for x in found)
+        answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
+        answered = {name: x.reshape(*shape, *x.shape[1:]) for name, x in answer._asdict().items()}
+        row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob}
+        steps.append(row | {name: x for name, x in answered.items() if name != "obs"})
+        carries.append(carry)
+        obs, first = answered["obs"], answered["terminated"] | answered["truncated"]
+    rows = {name: np.stack([row[name] for row in steps]) for name in steps[0]}
+    return Rollouts(rows, carries, obs, first)
+
+
+def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
+    """`Rollouts`, which began with these carries, as a `Trajectory` ``[W, B, T]``."""
+    rows = {name: jnp.moveaxis(x, 0, 2) for name, x in rollouts.rows.items()}
+    after = jax.tree.map(lambda *steps: jnp.stack(steps, axis=2), *rollouts.carries)
+    return Trajectory(**rows, carry=carry, next_carry=after, end_obs=rollouts.end_obs)
+
+
+def start_carry(parts: Parts, shape: tuple[int, int]) -> Any:
+    """The carries of ``[W, B]`` environments whose episodes begin."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), parts.network.carry())

@@ -3,6 +3,8 @@
 from functools import partial
 from typing import Annotated, Literal
 
+import optax
+
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import Bounds, NonNegative, check, configuration
@@ -60,12 +62,15 @@ class Config:
             make_bonus=make_bonus,
         )
 
-    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
-        workers = self.rollouts.num_workers
+    def make_optimizer(self, num_updates: int) -> optax.GradientTransformation:
+        """What is applied to each gradient, as one vector, in a run of so many updates."""
         optimizer = optimizers.with_momentum(optimizers.make(self.optimizer, num_updates), self.momentum)
-        if self.asynchrony.device_delay:
-            if self.correction != "none":
-                reject("correction", self.correction, "none while device_delay is not 0")
-            return updates.overlapped(optimizer, workers, self.asynchrony, axis_name)
-        optimizer = corrections.CORRECTIONS[self.correction](optimizer, self.correction_strength)
-        return updates.asynchronous(optimizer, workers, self.asynchrony, axis_name=axis_name)
+        return corrections.CORRECTIONS[self.correction](optimizer, self.correction_strength)
+
+    def _rule(self, num_updates: int, axis_name: AxisName) -> UpdateRule | ClockedRule:
+        workers, optimizer = self.rollouts.num_workers, self.make_optimizer(num_updates)
+        if not self.asynchrony.device_delay:
+            return updates.asynchronous(optimizer, workers, self.asynchrony, axis_name=axis_name)
+        if self.correction != "none":
+            reject("correction", self.correction, "none while device_delay is not 0")
+        return updates.overlapped(optimizer, workers, self.asynchrony, axis_name)

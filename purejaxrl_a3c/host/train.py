@@ -86,10 +86,10 @@ def iterations(parts: Parts, env: HostEnv, key: Key) -> Any:
     acts = programs.begin(key_run, state)
     for _ in range(parts.layout.iterations):
 
-        def act(t: int, *seen: Any, acts: tuple[Params, Draws] = acts) -> Any:
+        def act_at(t: int, *seen: Any, acts: tuple[Params, Draws] = acts) -> Any:
             return programs.act(*acts, steps[t], *seen)
 
-        rollouts = collect(act, env, parts.layout.rollout_length, carry, obs, first)
+        rollouts = collect(act_at, env, parts.layout.rollout_length, carry, obs, first)
         state, metrics, acts = programs.learn(key_run, state, acts, rollouts)
         obs, first, carry = rollouts.end_obs, rollouts.first, rollouts.carries[-1]
         yield state, metrics

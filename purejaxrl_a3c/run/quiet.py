@@ -50,7 +50,7 @@ def quiet_cache() -> Iterator[None]:
             with lock:
                 reading.add(threading.get_ident())
                 compiler.setLevel(logging.DEBUG)
-                _set_xla_level("CRITICAL")
+                set_xla_level("CRITICAL")
 
     def end(threads: set[int]) -> None:
         with lock:
@@ -58,7 +58,7 @@ def quiet_cache() -> Iterator[None]:
                 reading.difference_update(threads)
                 if not reading:
                     compiler.setLevel(own_level)
-                    _set_xla_level("WARNING", "NOTSET")  # JAX's defaults, the first for C++, the second for Python
+                    set_xla_level("WARNING", "NOTSET")  # JAX's defaults, the first for C++, the second for Python
 
     def end_at(record: logging.LogRecord) -> bool:
         end({threading.get_ident()})
@@ -73,7 +73,7 @@ def quiet_cache() -> Iterator[None]:
         end(set(reading))  # some are left if it was interrupted
 
 
-def _set_xla_level(*levels: str) -> None:
+def set_xla_level(*levels: str) -> None:
     """Set the level of XLA's log, and leave JAX's Python loggers as they are."""
     loggers = [logging.getLogger(name) for name in ("jax", "jaxlib")]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]

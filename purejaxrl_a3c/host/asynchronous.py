@@ -1,0 +1,227 @@
+"""A3C with workers that really are asynchronous: each pulls, acts and pushes in a process or thread of its own."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from purejaxrl_a3c.algorithms import a3c
+from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
+from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host import shared as memory
+from purejaxrl_a3c.host.crew import Crew
+from purejaxrl_a3c.host.programs import start_carry
+from purejaxrl_a3c.host.shared import Backend, Shared
+from purejaxrl_a3c.host.train import check_env, check_parts
+from purejaxrl_a3c.host.vector import HostEnv, make
+from purejaxrl_a3c.host.worker import Assignment, Push, compile_programs
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.iteration import Parts, State
+from purejaxrl_a3c.loops.on_policy import start_learning
+from purejaxrl_a3c.run.train import build
+from purejaxrl_a3c.types import Key, Metrics
+from purejaxrl_a3c.updates import Asynchrony, optimizers
+from purejaxrl_a3c.updates.staleness import add_to_histogram
+
+
+class Pushes(NamedTuple):
+    """What was measured of each push, in their order. Times are seconds since the first pull."""
+
+    worker: np.ndarray  # int32 [N]: who pushed
+    staleness: np.ndarray  # int32 [N]: pushes of others between its pull and its push
+    pulled: np.ndarray  # float64 [N]: when the worker had the parameters
+    ready: np.ndarray  # float64 [N]: when it had the gradient
+    pushed: np.ndarray  # float64 [N]: when that was in the parameters
+
+
+class AsyncResult(NamedTuple):
+    """The result of `train_async`."""
+
+    state: State  # `host.evaluate` takes it
+    metrics: Metrics  # NumPy, [I], over W pushes each; ``wall_time`` is that of the last of them
+    pushes: Pushes
+
+
+class WorkerError(RuntimeError):
+    """A worker that could not go on, more often than was accepted.
+
+    Attributes:
+        result: the `AsyncResult` until then; nothing that was learned is lost.
+    """
+
+    def __init__(self, message: str, result: AsyncResult) -> None:
+        """Keep what was learned."""
+        super().__init__(message)
+        self.result = result
+
+
+class _Run(NamedTuple):
+    """A run that may begin."""
+
+    config: a3c.Config
+    parts: Parts
+    start: State
+    reports: list[str]  # names
+    shared: Shared
+
+
+def train_async(
+    config: a3c.Config,
+    key: Key,
+    *,
+    push: Push = "locked",
+    backend: Backend = "processes",
+    make_env: Callable[[int], HostEnv] | None = None,
+    timeout: float = 60.0,
+    max_restarts: int = 3,
+    on_progress: Callable[[int], None] | None = None,
+) -> AsyncResult:
+    """A run of A3C whose ``num_workers`` workers run at the same time, in environments outside of JAX.
+
+    Parameters and the optimizer's statistics lie in memory that all workers share (Mnih et al. 2016, arXiv 1602.01783).
+    A run with ``push="in_turn"`` repeats, if its environments do, and is that of `host.train` with the schedule
+    round_robin; workers wait for each other then. The others do not repeat: who pushes when is up to the machine.
+
+    Processes are started from a server, as Python's `multiprocessing` does it: a script must begin its work below
+    ``if __name__ == "__main__":``. Workers compute on the CPU.
+
+    Args:
+        config: of A3C, with the default ``asynchrony``, as nothing of it is simulated here.
+        key: consumed; also the environments' seeds are made of it.
+        push: locked, hogwild or in_turn, see `Push`.
+        backend: processes, or threads of this one, of which only one at a time can run Python.
+        make_env: makes as many environments as it is told, in each worker, and once before; with processes it must be
+            possible to pickle it. None: makes those of ``env_id``.
+        timeout: seconds that a step of a worker's environments may take.
+        max_restarts: how often a worker is started again after an error, or after a step that took too long.
+        on_progress: called now and then with the number of pushes so far.
+
+    Returns:
+        An `AsyncResult`.
+
+    Raises:
+        InputError: naming the setting, its value and what is accepted.
+        WorkerError: if a worker failed once more than ``max_restarts`` times; it has the result until then.
+    """
+    if not timeout > 0:
+        reject("timeout", timeout, "> 0")
+    check_count("max_restarts", max_restarts, least=0)
+    _check(config, push, backend)
+    run, crew = _prepare(config, randomness.as_key(key), push, backend, make_env)
+    try:
+        failure = crew.watch(timeout, max_restarts, on_progress)
+    finally:
+        crew.end()
+    result = _result(run)
+    if failure is not None:
+        env_id = config.env.env_id if isinstance(config.env.env_id, str) else "the environment"
+        where = f"{env_id}, worker {failure.worker}, rollout {failure.rollout}, step {failure.step}"
+        raise WorkerError(f"{where}: {failure.error}", result)
+    return result
+
+
+def _check(config: a3c.Config, push: Push, backend: Backend) -> None:
+    if not isinstance(config, a3c.Config):
+        reject("config", config, "a3c.Config; other algorithms train in environments outside of JAX with host.train")
+    if config.asynchrony != Asynchrony():
+        reject("asynchrony", config.asynchrony, "the default: here workers are asynchronous, and nothing is simulated")
+    for name, value, known in (("push", push, get_args(Push)), ("backend", backend, get_args(Backend))):
+        if value not in known:
+            reject(name, value, f"one of {', '.join(known)}")
+
+
+def _prepare(
+    config: a3c.Config, key: Key, push: Push, backend: Backend, make_env: Callable[[int], HostEnv] | None
+) -> tuple[_Run, Crew]:
+    """Check, compile, and write the start of the run into the memory."""
+    parts = check_parts(config, build(config).parts)
+    layout = parts.layout
+    make_env = functools.partial(make, config.env.env_id) if make_env is None else make_env  # type: ignore[arg-type]
+    key_init, key_run = jax.random.split(key)
+    key_network, key_env, key_rule, key_bonus = jax.random.split(key_init, 4)
+    seed = int(jax.random.randint(key_env, (), 0, 2**31 - 1))
+    obs = _look_at(parts, make_env, seed)
+
+    @jax.jit
+    def begin() -> State:
+        shape = layout.workers, layout.envs
+        everywhere = jnp.broadcast_to(obs, (layout.workers, *obs.shape))
+        actor_state = rollout.ActorState((), everywhere, jnp.ones(shape, bool), start_carry(parts, shape))
+        return start_learning(key_rule, key_bonus, parts, parts.network.init(key_network), actor_state)
+
+    start: Any = begin()
+    num_pushes = layout.iterations * layout.workers
+    carry = jax.tree.map(np.asarray, start_carry(parts, (1, layout.envs)))
+    key_data = np.asarray(jax.random.key_data(key_run))
+    programs, reports = compile_programs(parts, start, config.make_optimizer(num_pushes), push, key_data, obs, carry)
+    params, opt_state = ravel(start.learner.params), jax.tree.leaves(start.learner.opt_state)
+    log = memory.log_type(len(reports))
+    shared = memory.allocate(backend, layout.workers, params, opt_state, num_pushes, log)
+    now = memory.arrays(shared)
+    memory.write(now, params, opt_state)
+    now.pushing[0] = memory.NOBODY
+    shared.turns[0].release()
+    told = [
+        Assignment(worker, layout.envs, layout.rollout_length, key_data, seed, carry, push)
+        for worker in range(layout.workers)
+    ]
+    return _Run(config, parts, start, reports, shared), Crew(told, programs, make_env, shared, backend)
+
+
+def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> np.ndarray:
+    """First observations of one worker's environments, after checking that they are as the run expects."""
+    env = make_env(parts.layout.envs)
+    try:
+        check_env(parts, env, parts.layout.envs)
+        return env.reset(seed)
+    finally:
+        env.close()
+
+
+def _result(run: _Run) -> AsyncResult:
+    """What is in the memory, as far as all of its pushes are complete."""
+    now, learner, layout = memory.arrays(run.shared), run.start.learner, run.parts.layout
+    log = now.log[: int((now.log["pushed"] > 0).cumprod().sum())]
+    began = log["pulled"].min() if len(log) else 0.0
+    times = {name: log[name] - began for name in ("pulled", "ready", "pushed")}
+    pushes = Pushes(log["worker"].copy(), log["staleness"].copy(), **times)
+    params = ravel_and_back(learner.params)[1](now.params.copy())
+    learner = learner._replace(
+        params=params,
+        opt_state=jax.tree.unflatten(jax.tree.structure(learner.opt_state), [leaf.copy() for leaf in now.opt_state]),
+        version=np.int32(len(log)),
+        snapshots=jax.tree.map(lambda x: np.broadcast_to(x, (layout.workers, *x.shape)), params),
+        pulled_version=np.full(layout.workers, len(log), np.int32),
+        staleness=add_to_histogram(learner.staleness, pushes.staleness),
+    )
+    state = run.start._replace(learner=learner, iteration=np.int32(len(log) // layout.workers))
+    return AsyncResult(jax.device_get(state), _metrics(run, log, pushes), pushes)
+
+
+def _metrics(run: _Run, log: np.ndarray, pushes: Pushes) -> Metrics:
+    """The metrics of as many pushes at a time as there are workers."""
+    layout = run.parts.layout
+    iterations = len(log) // layout.workers
+
+    def rounds(values: np.ndarray) -> np.ndarray:
+        return values[: iterations * layout.workers].reshape(iterations, layout.workers, *values.shape[1:])
+
+    reports, sums = rounds(log["reports"]), rounds(log["sums"]).sum(1)
+    losses = {name: reports[..., i].mean(1) for i, name in enumerate(run.reports) if not name.startswith("staleness")}
+    limit = optimizers.clip_limit(run.config.optimizer)
+    if limit is not None:
+        norms = reports[..., run.reports.index("gradient_norm")]
+        losses["gradient_clipped"] = np.asarray(optimizers.is_clipped(norms, limit)).mean(1)
+    staleness = rounds(pushes.staleness)
+    losses |= {
+        "staleness_mean": staleness.astype(np.float32).mean(1),
+        "staleness_max": staleness.max(1, initial=0),
+        "wall_time": rounds(pushes.pushed).max(1, initial=0),
+    }
+    frames = layout.frames * np.arange(1, iterations + 1, dtype=np.int64)
+    episodes, lengths, returns = sums.T  # by name, in alphabetical order
+    return Metrics(frames, episodes.astype(np.int32), returns, lengths, losses)

@@ -1,0 +1,237 @@
+"""A worker of A3C: it pulls parameters, acts, takes a gradient and pushes it, over and over."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from purejaxrl_a3c.backend.vectors import ravel_and_back
+from purejaxrl_a3c.host import shared as memory
+from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, start_carry, to_trajectories
+from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
+from purejaxrl_a3c.host.vector import HostEnv
+from purejaxrl_a3c.loops.iteration import Parts
+from purejaxrl_a3c.loops.metrics import episode_sums
+from purejaxrl_a3c.types import Params
+from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
+
+Push: TypeAlias = Literal["locked", "hogwild", "in_turn"]
+"""How a worker changes the shared parameters: holding a lock while it does; without one, so that pushes of others may
+come between (Recht et al. 2011, arXiv 1106.5730); or locked and in the order of the workers' numbers, for which each
+waits."""
+
+_PATIENCE = 0.2  # seconds between looks at whether the run is to end
+
+
+class Programs(NamedTuple):
+    """What a worker computes. Parameters are one vector ``[P]``."""
+
+    draw: Callable[..., Draws]
+    """(key of the run as uint32, number of the rollout, worker int32 [1]) -> `Draws`."""
+    act: Callable[..., Any]
+    """(params, draws, step, carry, obs, first) -> as of `programs.act`."""
+    gradient: Callable[..., Any]
+    """(params, rollouts, carry) -> (gradient [P], reports float32 [K], sums float32 [3])."""
+    push: Callable[..., Any]
+    """(params, opt_state, gradient, staleness, pulled [P]) -> (params, opt_state), or what is to be added to them."""
+
+
+class Assignment(NamedTuple):
+    """What one worker is told."""
+
+    worker: int
+    envs: int
+    rollout_length: int
+    key: np.ndarray  # of the run, uint32
+    seed: int  # of the environments at the first start
+    carry: Any  # at the start of an episode, leaves [1, B, ...]
+    push: Push
+
+
+def make_programs(
+    parts: Parts,
+    optimizer: optax.GradientTransformationExtraArgs,
+    unravel: Callable[[Any], Params],
+    treedef: Any,
+    adds: bool,
+) -> Programs:
+    """The `Programs` of an algorithm, not compiled yet.
+
+    Args:
+        parts: those of the algorithm.
+        optimizer: of parameters ``[P]``.
+        unravel: ``[P]`` to parameters.
+        treedef: the structure of the optimizer's state, of which programs see the leaves.
+        adds: whether ``push`` returns what is to be added, not what comes of it.
+    """
+
+    def draw_one(key: Any, number: Any, worker: Any) -> Draws:
+        return draw(parts, jax.random.wrap_key_data(key, impl="threefry2x32"), number, worker)
+
+    def act_one(params: Any, draws: Draws, step: Any, carry: Any, obs: Any, first: Any) -> Any:
+        snapshot = jax.tree.map(lambda x: x[None], unravel(params))
+        return act(parts, snapshot, draws, step, carry, obs, first)
+
+    def gradient(params: Any, rollouts: Rollouts, carry: Any) -> Any:
+        trajectories = to_trajectories(rollouts, carry)
+        one = jax.tree.map(lambda x: x[0], trajectories)
+        vector, reported = vector_gradient_at(parts.objective, unravel(params), one)
+        return vector, _stack(reported), _stack(episode_sums(trajectories))
+
+    def push(params: Any, opt_state: Any, gradient: Any, staleness: Any, pulled: Any) -> Any:
+        told = {"staleness": staleness, "pulled": pulled}
+        state = jax.tree.unflatten(treedef, opt_state)
+        new_params, new_state = apply_gradient(optimizer, gradient, state, params, **told)
+        after = new_params, jax.tree.leaves(new_state)
+        return jax.tree.map(lambda new, old: new - old, after, (params, opt_state)) if adds else after
+
+    return Programs(draw_one, act_one, gradient, push)
+
+
+def _stack(named: dict[str, Any]) -> jax.Array:
+    return jnp.stack([jnp.asarray(named[name], jnp.float32) for name in sorted(named)])
+
+
+def compile_programs(
+    parts: Parts,
+    start: Any,
+    optimizer: optax.GradientTransformation,
+    push: Push,
+    key: np.ndarray,
+    obs: np.ndarray,
+    carry: Any,
+) -> tuple[Programs, list[str]]:
+    """The compiled `Programs` of a run, and the names of the reports.
+
+    Args:
+        parts: those of the algorithm.
+        start: the state at the start of the run.
+        optimizer: of parameters ``[P]``.
+        push: how workers push.
+        key: of the run, uint32.
+        obs: first observations of one worker's environments, ``[B, ...]``.
+        carry: of one worker's environments, leaves ``[1, B, ...]``.
+    """
+    params, unravel = ravel_and_back(start.learner.params)
+    opt_state, treedef = jax.tree.flatten(start.learner.opt_state)
+    optimizer = optax.with_extra_args_support(optimizer)
+    programs = make_programs(parts, optimizer, unravel, treedef, adds=push == "hogwild")
+    worker, number = np.zeros(1, np.int32), np.int32(0)
+    obs, first = obs[None], np.ones((1, len(obs)), bool)
+    draws = jax.eval_shape(programs.draw, key, number, worker)
+    acting = params, draws, number, carry, obs, first
+    rollouts = _types_of_rollouts(parts, jax.eval_shape(programs.act, *acting), obs, first)
+    learning = params, rollouts, carry
+    arguments = (key, number, worker), acting, learning, (params, opt_state, params, number, params)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        compiled = [jax.jit(one).lower(*told).compile() for one, told in zip(programs, arguments, strict=True)]
+    trajectories = jax.eval_shape(lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, carry)
+    reported = jax.eval_shape(partial(vector_gradient_at, parts.objective), start.learner.params, trajectories)[1]
+    return Programs(*compiled), sorted(reported)
+
+
+def _types_of_rollouts(parts: Parts, answer: Any, obs: np.ndarray, first: np.ndarray) -> Rollouts:
+    """Shapes and dtypes of `Rollouts`."""
+    carry, action, _, log_prob = answer
+    length = parts.layout.rollout_length
+    fields = {
+        "obs": obs,
+        "first": first,
+        "action": action,
+        "log_prob": log_prob,
+        "reward": jax.ShapeDtypeStruct(first.shape, np.float32),
+        "terminated": first,
+        "truncated": first,
+        "final_obs": obs,
+        "episode_return": jax.ShapeDtypeStruct(first.shape, np.float32),
+        "episode_length": jax.ShapeDtypeStruct(first.shape, np.int32),
+    }
+    rows = {name: jax.ShapeDtypeStruct((length, *x.shape), x.dtype) for name, x in fields.items()}
+    return Rollouts(rows, [carry] * length, obs, first)
+
+
+def work(own: Assignment, programs: Programs, make_env: Callable[[int], HostEnv], shared: Shared) -> None:
+    """Work until the run is to end. An error is put into the queue of failures."""
+    now = memory.arrays(shared)
+    try:
+        env = make_env(own.envs)
+        try:
+            _work(own, programs, env, shared, now)
+        finally:
+            env.close()
+    except Exception as error:  # whatever an environment may raise
+        number, step = int(now.rollouts[own.worker]), int(now.steps[own.worker])
+        if now.pushing[0] == own.worker:
+            _leave(own, shared, now)
+        shared.failures.put(Failure(own.worker, number, step, f"{type(error).__name__}: {error}"))
+
+
+def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now: Arrays) -> None:
+    shape, me = (1, own.envs), own.worker
+    workers = len(now.rollouts)
+    # Another start must not see the same episodes again.
+    seed = (own.seed + me * own.envs + workers * own.envs * (int(now.starts[me]) - 1)) % 2**31
+    obs, first, carry = env.reset(seed).reshape(*shape, *env.observation_shape), np.ones(shape, bool), own.carry
+    steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
+    with shared.lock:
+        version, pulled, began = _pull(now)
+    while not now.stop[0]:
+        params = jnp.asarray(pulled)
+        draws = programs.draw(own.key, np.int32(now.rollouts[me]), worker)
+
+        def act_at(t: int, *seen: Any, params: Any = params, draws: Draws = draws) -> Any:
+            now.steps[me], now.alive[me] = t, time.monotonic()
+            return programs.act(params, draws, steps[t], *seen)
+
+        rollouts = collect(act_at, env, own.rollout_length, carry, obs, first)
+        gradient, reports, sums = (np.asarray(x) for x in programs.gradient(params, rollouts, carry))
+        obs, first, carry = rollouts.end_obs, rollouts.first, rollouts.carries[-1]
+        ready = time.monotonic()
+        if not _enter(own, shared, now):
+            return
+        number = int(now.pushes[0])
+        staleness = number - version
+        if number < len(now.log):
+            if own.push == "hogwild":
+                now.pushes[0] = number + 1
+                _leave(own, shared, now)  # only pushes are numbered under the lock
+            opt_state = [leaf.copy() for leaf in now.opt_state]
+            after = programs.push(now.params.copy(), opt_state, gradient, np.int32(staleness), pulled)
+            (memory.add if own.push == "hogwild" else memory.write)(now, *after)
+            now.log[number] = (me, staleness, began, ready, time.monotonic(), reports, sums)
+            now.rollouts[me] += 1
+            now.pushes[0] += own.push != "hogwild"
+        version, pulled, began = _pull(now)
+        if now.pushing[0] == me:
+            _leave(own, shared, now)
+        if number >= len(now.log):
+            return
+
+
+def _pull(now: Arrays) -> tuple[int, np.ndarray, float]:
+    """The number of pushes so far, the parameters, and the time."""
+    return int(now.pushes[0]), now.params.copy(), time.monotonic()
+
+
+def _enter(own: Assignment, shared: Shared, now: Arrays) -> bool:
+    """Wait until this worker may push; false if the run is to end first."""
+    gate = shared.turns[own.worker] if own.push == "in_turn" else shared.lock
+    while not gate.acquire(timeout=_PATIENCE):
+        now.alive[own.worker] = time.monotonic()
+        if now.stop[0]:
+            return False
+    now.pushing[0] = own.worker
+    return True
+
+
+def _leave(own: Assignment, shared: Shared, now: Arrays) -> None:
+    now.pushing[0] = NOBODY
+    if own.push == "in_turn":
+        shared.turns[(own.worker + 1) % len(shared.turns)].release()
+    else:
+        shared.lock.release()

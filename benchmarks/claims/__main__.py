@@ -36,7 +36,7 @@ HEAD = """# The claims of the tutorials, as measurements
 
 What tutorials say of A3C, A2C and their parts, each put to a test by a short script. Learning rates are swept for
 each arm, so that no claim is decided by one shared rate; figures are interquartile means over {least} to {most} seeds
-with bootstrap 95 % intervals. Claims 3, 4, 8, 9 and 13 are decided on CartPole, Acrobot and Catch together, seeds
+with bootstrap 95 % intervals. Claims 3, 4, 8, 9, 11 and 13 are decided on CartPole, Acrobot and Catch together, seeds
 resampled within each; points of 100 are the way from the lowest to the highest return of a task. Most others are about
 CartPole-v1. All networks are small: a verdict is about that, not about all of reinforcement learning. From 14 on the
 claims are about PPO with rollouts of older parameters, as in asynchronous training of large models.

@@ -1,7 +1,19 @@
 """Environments that step outside of JAX, and the loops that train and evaluate in them."""
 
+from purejaxrl_a3c.host.asynchronous import AsyncResult, Pushes, WorkerError, train_async
 from purejaxrl_a3c.host.evaluate import evaluate
 from purejaxrl_a3c.host.train import train
 from purejaxrl_a3c.host.vector import HostEnv, HostStep, from_gymnasium, make
 
-__all__ = ["HostEnv", "HostStep", "evaluate", "from_gymnasium", "make", "train"]
+__all__ = [
+    "AsyncResult",
+    "HostEnv",
+    "HostStep",
+    "Pushes",
+    "WorkerError",
+    "evaluate",
+    "from_gymnasium",
+    "make",
+    "train",
+    "train_async",
+]

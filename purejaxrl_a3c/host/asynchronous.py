@@ -172,7 +172,7 @@ def _prepare(
     return _Run(config, parts, start, reports, shared), Crew(told, programs, make_env, shared, backend)
 
 
-def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> np.ndarray:
+def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> Any:
     """First observations of one worker's environments, after checking that they are as the run expects."""
     env = make_env(parts.layout.envs)
     try:
@@ -184,12 +184,13 @@ def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> np.
 
 def _result(run: _Run) -> AsyncResult:
     """What is in the memory, as far as all of its pushes are complete."""
-    now, learner, layout = memory.arrays(run.shared), run.start.learner, run.parts.layout
+    now, layout = memory.arrays(run.shared), run.parts.layout
+    learner: Any = run.start.learner
     log = now.log[: int((now.log["pushed"] > 0).cumprod().sum())]
     began = log["pulled"].min() if len(log) else 0.0
     times = {name: log[name] - began for name in ("pulled", "ready", "pushed")}
-    pushes = Pushes(log["worker"].copy(), log["staleness"].copy(), **times)
-    params = ravel_and_back(learner.params)[1](now.params.copy())
+    pushes: Any = Pushes(log["worker"].copy(), log["staleness"].copy(), **times)
+    params = ravel_and_back(learner.params)[1](jnp.asarray(now.params.copy()))
     learner = learner._replace(
         params=params,
         opt_state=jax.tree.unflatten(jax.tree.structure(learner.opt_state), [leaf.copy() for leaf in now.opt_state]),
@@ -198,7 +199,7 @@ def _result(run: _Run) -> AsyncResult:
         pulled_version=np.full(layout.workers, len(log), np.int32),
         staleness=add_to_histogram(learner.staleness, pushes.staleness),
     )
-    state = run.start._replace(learner=learner, iteration=np.int32(len(log) // layout.workers))
+    state = run.start._replace(learner=learner, iteration=jnp.int32(len(log) // layout.workers))
     return AsyncResult(jax.device_get(state), _metrics(run, log, pushes), pushes)
 
 
@@ -207,7 +208,7 @@ def _metrics(run: _Run, log: np.ndarray, pushes: Pushes) -> Metrics:
     layout = run.parts.layout
     iterations = len(log) // layout.workers
 
-    def rounds(values: np.ndarray) -> np.ndarray:
+    def rounds(values: Any) -> Any:
         return values[: iterations * layout.workers].reshape(iterations, layout.workers, *values.shape[1:])
 
     reports, sums = rounds(log["reports"]), rounds(log["sums"]).sum(1)
@@ -222,6 +223,6 @@ def _metrics(run: _Run, log: np.ndarray, pushes: Pushes) -> Metrics:
         "staleness_max": staleness.max(1, initial=0),
         "wall_time": rounds(pushes.pushed).max(1, initial=0),
     }
-    frames = layout.frames * np.arange(1, iterations + 1, dtype=np.int64)
+    frames: Any = layout.frames * np.arange(1, iterations + 1, dtype=np.int64)
     episodes, lengths, returns = sums.T  # by name, in alphabetical order
     return Metrics(frames, episodes.astype(np.int32), returns, lengths, losses)

@@ -8,6 +8,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host.asynchronous import AsyncResult
 from purejaxrl_a3c.host.train import check_parts
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
@@ -16,7 +17,7 @@ from purejaxrl_a3c.types import Key, State
 
 def evaluate(
     config: AlgorithmConfig,
-    state: State | Result,
+    state: State | Result | AsyncResult,
     key: Key,
     episodes: int = 16,
     deterministic: bool = False,
@@ -27,7 +28,7 @@ def evaluate(
 
     Args:
         config: the ``Config`` that ``state`` was trained with.
-        state: a `Result` of `host.train`, or its ``state``.
+        state: what `host.train` or `host.train_async` returned, or its ``state``.
         key: consumed.
         episodes: ``N``, an int >= 1.
         deterministic: take the most probable action instead of a sampled one.
@@ -43,7 +44,7 @@ def evaluate(
     """
     check_count("episodes", episodes)
     check_count("max_steps", max_steps)
-    state = state.state if isinstance(state, Result) else state
+    state = state.state if isinstance(state, Result | AsyncResult) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
     for name, (here, there) in check_parts(config, algorithm.parts).origin.differences(state.origin).items():

@@ -19,7 +19,8 @@ from purejaxrl_a3c.run import quiet
 
 def save(programs: Programs) -> bytes:
     """Compiled programs as bytes, so that each process need neither trace nor compile them."""
-    return pickle.dumps([serialize_executable.serialize(program) for program in programs])
+    compiled: Any = programs
+    return pickle.dumps([serialize_executable.serialize(one) for one in compiled])
 
 
 def run(own: Assignment, programs: bytes, make_env: Callable[[int], HostEnv], shared: Shared) -> None:

@@ -23,12 +23,12 @@ class Draws(NamedTuple):
 
 
 class Rollouts(NamedTuple):
-    """What a rollout of all environments leaves, in arrays of NumPy."""
+    """What a rollout of all environments leaves: arrays of NumPy or, in a program, of JAX."""
 
-    rows: dict[str, np.ndarray]  # fields of a `Trajectory` by name, [T, W, B, ...]
+    rows: dict[str, Any]  # fields of a `Trajectory` by name, [T, W, B, ...]
     carries: list[Any]  # after each step, leaves [W, B, ...]
-    end_obs: np.ndarray  # [W, B, ...]: where the next rollout starts
-    first: np.ndarray  # bool [W, B]: whether an episode starts there
+    end_obs: Any  # [W, B, ...]: where the next rollout starts
+    first: Any  # bool [W, B]: whether an episode starts there
 
 
 def draw(parts: Parts, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
@@ -85,20 +85,28 @@ def collect(
         carry: leaves ``[W, B, ...]``.
         obs: ``[W, B, ...]``.
         first: bool ``[W, B]``.
+
+    Raises:
+        ValueError: for an observation of another shape.
     """
     shape = first.shape
-    steps: list[dict[str, np.ndarray]] = []
+    rows: dict[str, np.ndarray] = {}  # new arrays for every rollout: those of the last one may still be read
     carries: list[Any] = []
     for t in range(length):
         carry, *found = act(t, carry, obs, first)
         action, native, log_prob = (np.asarray(x) for x in found)
         answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
+        if answer.obs.shape[1:] != env.observation_shape:
+            raise ValueError(f"an observation has shape {answer.obs.shape[1:]}, not {env.observation_shape}")
         answered = {name: x.reshape(*shape, *x.shape[1:]) for name, x in answer._asdict().items()}
-        row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob}
-        steps.append(row | {name: x for name, x in answered.items() if name != "obs"})
+        next_obs = answered.pop("obs")
+        row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob, **answered}
+        for name, x in row.items():
+            if t == 0:
+                rows[name] = np.empty((length, *x.shape), x.dtype)
+            rows[name][t] = x
         carries.append(carry)
-        obs, first = answered["obs"], answered["terminated"] | answered["truncated"]
-    rows = {name: np.stack([row[name] for row in steps]) for name in steps[0]}
+        obs, first = next_obs, answered["terminated"] | answered["truncated"]
     return Rollouts(rows, carries, obs, first)
 
 

@@ -64,7 +64,9 @@ def log_type(num_reports: int) -> np.dtype:
     )
 
 
-def allocate(backend: Backend, num_workers: int, params: Any, opt_state: list[Any], num_pushes: int, log: Any) -> Shared:
+def allocate(
+    backend: Backend, num_workers: int, params: Any, opt_state: list[Any], num_pushes: int, log: Any
+) -> Shared:
     """Memory for a run, all zero.
 
     Args:
@@ -127,4 +129,3 @@ def add(arrays: Arrays, params: Any, opt_state: list[Any]) -> None:
     """Add to parameters and the optimizer's state, number by number, while others may do the same."""
     for there, difference in zip([arrays.params, *arrays.opt_state], [params, *opt_state], strict=True):
         np.add(there, difference, out=there)
-

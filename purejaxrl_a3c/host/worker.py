@@ -12,7 +12,7 @@ import optax
 
 from purejaxrl_a3c.backend.vectors import ravel_and_back
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, start_carry, to_trajectories
+from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, to_trajectories
 from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops.iteration import Parts

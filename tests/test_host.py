@@ -1,5 +1,8 @@
 """Tests of environments outside of JAX, and of training in them."""
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -7,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import InputError, a2c, a3c, dqn, host, make_train, ppo, replace, rnd
+from purejaxrl_a3c import InputError, a2c, a3c, dqn, host, load, make_train, ppo, replace, rnd
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops.iteration import keys_of
+from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony
 
 pytest.importorskip("gymnasium")
@@ -255,6 +259,80 @@ def test_environments_of_another_shape_or_number_are_an_error():
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 3)))
     with pytest.raises(InputError, match=r"env: 'observation_shape \(2,\)'.*\(4,\)"):
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 2)))
+
+
+CARTPOLE = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=100, hidden_sizes=(4,))
+
+
+def breaking(at):
+    """CartPoles whose step ``at`` fails."""
+    env, steps = host.make("gym/CartPole-v1", 2), iter(range(1, 10**9))
+
+    def step(action):
+        if next(steps) == at:
+            raise ZeroDivisionError("the simulator has crashed")
+        return env.step(action)
+
+    return env._replace(step=step)
+
+
+def test_what_was_learned_before_an_environment_failed_is_kept():
+    with pytest.raises(host.StepError, match="gym/CartPole-v1, iteration 4, step 2: ZeroDivisionError") as raised:
+        host.train(CARTPOLE, jax.random.key(0), breaking(23))
+    result = raised.value.result
+    expected = host.train(replace(CARTPOLE, total_frames=40, anneal_learning_rate=False), jax.random.key(0))
+    assert int(result.state.iteration) == len(result.metrics.frames) == 4
+    np.testing.assert_array_equal(result.metrics.return_sum, expected.metrics.return_sum)
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "purejaxrl_a3c", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_command_line_trains_resumes_and_evaluates(tmp_path):
+    settings = ["--env-id", "gym/CartPole-v1", "--num-envs", 2, "--hidden-sizes", 4, "--evaluation-episodes", 3]
+    trained = run("train", "a2c", *settings, "--total-frames", 60, "--out", tmp_path / "run")
+    assert trained.returncode == 0, trained.stderr
+    resumed = run("train", "--resume", tmp_path / "run", "--total-frames", 100)
+    assert resumed.returncode == 0, resumed.stderr
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == [str(frames) for frames in range(10, 101, 10)]
+    evaluated = run("evaluate", tmp_path / "run", "--evaluation-episodes", 3, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["frames"] == 100
+    config, state, act = load(tmp_path / "run")
+    obs = np.array([0.1, 0.2, -0.1, 0.3], np.float32)
+    outputs = build(config).policy(state)((), jnp.asarray(obs), jnp.bool_(True))[1]
+    assert act(obs)[0] == outputs.policy.mode()
+    again = run("train", "a2c", *settings, "--initialize-from", tmp_path / "run", "--out", tmp_path / "2")
+    assert again.returncode == 0, again.stderr
+
+
+def test_the_command_line_keeps_what_was_learned_before_an_environment_failed(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from purejaxrl_a3c.host import lockstep
+    from purejaxrl_a3c.run import session
+    from purejaxrl_a3c.run.interrupts import Interrupts
+    from purejaxrl_a3c.run.options import Options
+    from purejaxrl_a3c.run.request import Request
+
+    monkeypatch.setattr(lockstep, "make", lambda env_id, count: breaking(23))
+    request = Request("a2c", CARTPOLE, Options(out=tmp_path / "run"))
+    said = r"iteration 4, step 2: ZeroDivisionError.*--resume"
+    with Interrupts() as interrupts, pytest.raises(session.Stopped, match=said):
+        session.train(request, Console(stderr=True), interrupts)
+    assert int(load(tmp_path / "run").state.iteration) == 4
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 5
+
+
+def test_the_command_line_refuses_what_it_cannot_train(tmp_path):
+    refused = run("train", "dqn", "--env-id", "gym/CartPole-v1", "--out", tmp_path / "run")
+    assert refused.returncode == 2
+    assert "on-policy algorithms train in this one" in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

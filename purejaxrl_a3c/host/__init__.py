@@ -1,8 +1,8 @@
 """Environments that step outside of JAX, and the loops that train and evaluate in them."""
 
 from purejaxrl_a3c.host.asynchronous import AsyncResult, Pushes, WorkerError, train_async
-from purejaxrl_a3c.host.evaluate import evaluate
-from purejaxrl_a3c.host.train import train
+from purejaxrl_a3c.host.evaluation import evaluate
+from purejaxrl_a3c.host.lockstep import StepError, train
 from purejaxrl_a3c.host.vector import HostEnv, HostStep, from_gymnasium, make
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "HostEnv",
     "HostStep",
     "Pushes",
+    "StepError",
     "WorkerError",
     "evaluate",
     "from_gymnasium",

@@ -14,9 +14,9 @@ from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.crew import Crew
+from purejaxrl_a3c.host.lockstep import check_env, check_parts
 from purejaxrl_a3c.host.programs import start_carry
 from purejaxrl_a3c.host.shared import Backend, Shared
-from purejaxrl_a3c.host.train import check_env, check_parts
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.host.worker import Assignment, Push, compile_programs
 from purejaxrl_a3c.loops import rollout

@@ -120,3 +120,30 @@ def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
 def start_carry(parts: Parts, shape: tuple[int, int]) -> Any:
     """The carries of ``[W, B]`` environments whose episodes begin."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), parts.network.carry())
+
+
+def types_of_rollouts(parts: Parts, answer: Any, obs: Any, first: Any) -> Rollouts:
+    """Shapes and dtypes of `Rollouts`.
+
+    Args:
+        parts: those of the algorithm.
+        answer: shapes and dtypes of what `act` returns.
+        obs: of all environments, ``[W, B, ...]``.
+        first: bool ``[W, B]``.
+    """
+    carry, action, _, log_prob = answer
+    length = parts.layout.rollout_length
+    fields = {
+        "obs": obs,
+        "first": first,
+        "action": action,
+        "log_prob": log_prob,
+        "reward": jax.ShapeDtypeStruct(first.shape, np.float32),
+        "terminated": first,
+        "truncated": first,
+        "final_obs": obs,
+        "episode_return": jax.ShapeDtypeStruct(first.shape, np.float32),
+        "episode_length": jax.ShapeDtypeStruct(first.shape, np.int32),
+    }
+    rows = {name: jax.ShapeDtypeStruct((length, *x.shape), x.dtype) for name, x in fields.items()}
+    return Rollouts(rows, [carry] * length, obs, first)

@@ -34,6 +34,7 @@ class HostEnv(NamedTuple):
     """actions ``[N, ...]`` -> `HostStep`. An environment whose episode ends is reset in the same step. What is not
     finite is a ValueError."""
     close: Callable[[], None]
+    observation_dtype: Any = np.float32
 
 
 def make(env_id: str, num_envs: int) -> HostEnv:
@@ -101,7 +102,7 @@ def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
         returns[last], lengths[last] = 0, 0
         return found
 
-    return HostEnv(count, view.observation_shape, view.action_space, reset, step, env.close)
+    return HostEnv(count, view.observation_shape, view.action_space, reset, step, env.close, view.observation_dtype)
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

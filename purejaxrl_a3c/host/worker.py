@@ -12,7 +12,7 @@ import optax
 
 from purejaxrl_a3c.backend.vectors import ravel_and_back
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, to_trajectories
+from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, to_trajectories, types_of_rollouts
 from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops.iteration import Parts
@@ -125,7 +125,7 @@ def compile_programs(
     obs, first = obs[None], np.ones((1, len(obs)), bool)
     draws = jax.eval_shape(programs.draw, key, number, worker)
     acting = params, draws, number, carry, obs, first
-    rollouts = _types_of_rollouts(parts, jax.eval_shape(programs.act, *acting), obs, first)
+    rollouts = types_of_rollouts(parts, jax.eval_shape(programs.act, *acting), obs, first)
     learning = params, rollouts, carry
     arguments = (key, number, worker), acting, learning, (params, opt_state, params, number, params)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
@@ -133,26 +133,6 @@ def compile_programs(
     trajectories = jax.eval_shape(lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, carry)
     reported = jax.eval_shape(partial(vector_gradient_at, parts.objective), start.learner.params, trajectories)[1]
     return Programs(*compiled), sorted(reported)
-
-
-def _types_of_rollouts(parts: Parts, answer: Any, obs: np.ndarray, first: np.ndarray) -> Rollouts:
-    """Shapes and dtypes of `Rollouts`."""
-    carry, action, _, log_prob = answer
-    length = parts.layout.rollout_length
-    fields = {
-        "obs": obs,
-        "first": first,
-        "action": action,
-        "log_prob": log_prob,
-        "reward": jax.ShapeDtypeStruct(first.shape, np.float32),
-        "terminated": first,
-        "truncated": first,
-        "final_obs": obs,
-        "episode_return": jax.ShapeDtypeStruct(first.shape, np.float32),
-        "episode_length": jax.ShapeDtypeStruct(first.shape, np.int32),
-    }
-    rows = {name: jax.ShapeDtypeStruct((length, *x.shape), x.dtype) for name, x in fields.items()}
-    return Rollouts(rows, [carry] * length, obs, first)
 
 
 def work(own: Assignment, programs: Programs, make_env: Callable[[int], HostEnv], shared: Shared) -> None:

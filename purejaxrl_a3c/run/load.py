@@ -13,8 +13,8 @@ from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.run import checkpoint
 from purejaxrl_a3c.run.act import Act, make_act
 from purejaxrl_a3c.run.request import Earlier, read_earlier
-from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.types import Algorithm, Pretrained, State
+from purejaxrl_a3c.run.where import state_types
+from purejaxrl_a3c.types import Pretrained, State
 
 
 class Loaded(NamedTuple):
@@ -55,17 +55,15 @@ def load(folder: str | Path) -> Loaded:
 
 def read_state(earlier: Earlier) -> State:
     """The state of an earlier run, on one device."""
-    types = jax.eval_shape(build(earlier.config).init, jax.random.key(0))
-    return checkpoint.read_state(earlier.found, types)
+    return checkpoint.read_state(earlier.found, state_types(earlier.config))
 
 
-def read_pretrained(folder: Path, config: Any, algorithm: Algorithm) -> Pretrained:
+def read_pretrained(folder: Path, config: Any) -> Pretrained:
     """What a new run takes from an earlier one: its parameters and, with them, its statistics of observations.
 
     Args:
         folder: of the earlier run.
         config: the new run's.
-        algorithm: the new run's.
 
     Raises:
         InputError: if the networks differ, or only one of the runs normalizes observations.
@@ -75,7 +73,7 @@ def read_pretrained(folder: Path, config: Any, algorithm: Algorithm) -> Pretrain
     before, here = (flat(one)["normalize_observations"] for one in (earlier.config, config))
     if before != here:
         reject("normalize_observations", here, f"{before}, as in {folder}, whose parameters were trained with it")
-    wanted = jax.eval_shape(algorithm.init, jax.random.key(0)).learner.params
+    wanted = state_types(config).learner.params
     shapes = [
         {jax.tree_util.keystr(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
         for params in (state.learner.params, wanted)

@@ -12,12 +12,12 @@ from rich.console import Console
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, memory
-from purejaxrl_a3c.run.chunks import state_types
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.options import check_options, remembered
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, check_resumed
 from purejaxrl_a3c.run.train import build
+from purejaxrl_a3c.run.where import is_outside, state_types
 from purejaxrl_a3c.types import Pretrained, State
 
 
@@ -50,7 +50,7 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
     memory.check_fits(whole, algorithm.frames_per_step, used)
     pretrained = state = None
     if options.initialize_from and (earlier is None or not earlier.found.iteration):
-        pretrained = load.read_pretrained(options.initialize_from, config, algorithm)
+        pretrained = load.read_pretrained(options.initialize_from, config)
     if earlier is not None:
         done = earlier.found.iteration * algorithm.frames_per_step
         if earlier.found.iteration > algorithm.iterations:
@@ -103,6 +103,8 @@ def choose_devices(config: Any, num_devices: int | None) -> devices.Devices | No
         reject("num_devices", count, f"at most {len(available)}, as many as there are")
     if processes > 1 and count != len(available):
         reject("num_devices", count, f"{len(available)}, all that the {processes} processes have")
+    if count > 1 and is_outside(config):
+        reject("num_devices", count, "1, for environments outside of JAX")
     return None if count == 1 else devices.spread(config, available[:count])
 
 

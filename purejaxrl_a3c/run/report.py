@@ -11,10 +11,10 @@ import numpy as np
 from rich.console import Console
 
 from purejaxrl_a3c.config import flat
-from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request
+from purejaxrl_a3c.run.where import evaluate
 from purejaxrl_a3c.types import Key, State
 
 RESULTS = "results.jsonl"
@@ -41,7 +41,7 @@ def evaluate_state(config: Any, state: State, options: Options, console: Console
     """Returns of whole episodes, float32 ``[evaluation_episodes]``."""
     with console.status("evaluating"):
         key, deterministic = evaluation_key(options.seed), not options.sample_actions
-        return np.asarray(evaluate(config, state, key, options.evaluation_episodes, deterministic))
+        return evaluate(config, state, key, options.evaluation_episodes, deterministic)
 
 
 def describe_returns(returns: np.ndarray) -> str:

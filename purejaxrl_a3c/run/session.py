@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from purejaxrl_a3c.host.lockstep import StepError
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare
-from purejaxrl_a3c.run.chunks import CompiledRun, agreed_signal, compile_run, run_in_chunks
+from purejaxrl_a3c.run.chunks import CompiledRun, agreed_signal, run_in_chunks
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
 from purejaxrl_a3c.run.metrics_file import MetricsFile, read_columns
 from purejaxrl_a3c.run.options import Options, check_options, remembered
@@ -20,6 +21,7 @@ from purejaxrl_a3c.run.progress import RunProgress, say
 from purejaxrl_a3c.run.report import Trained, describe_returns, evaluate_state, evaluation_summary, report
 from purejaxrl_a3c.run.request import Request, read_earlier
 from purejaxrl_a3c.run.train import build
+from purejaxrl_a3c.run.where import compile_run
 
 DIVERGED = 3
 """Exit status of a run whose losses or parameters are not finite at its end."""
@@ -125,7 +127,7 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
     progress = RunProgress(run, file, setting.path, setting.title, console)
     state: Any = setting.state
     began = ended = time.perf_counter()
-    with progress:
+    with progress, _kept_after_step_error(progress, setting.path, record):
         for result in run_in_chunks(run, jax.random.key(options.seed), state, every):
             state = result.state
             progress.add(result.metrics)
@@ -142,6 +144,22 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
     staleness = float(progress.metrics.losses.get("staleness_mean", np.full(1, np.nan)).mean())
     not_finite = [*progress.not_finite, *_not_finite_parameters(state)]
     return Trained(state, progress.trained, ended - began, run.compile_seconds, staleness, not_finite)
+
+
+@contextlib.contextmanager
+def _kept_after_step_error(progress: RunProgress, path: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Keep what was learned before environments outside of JAX could not go on.
+
+    Raises:
+        Stopped: with their error.
+    """
+    try:
+        yield
+    except StepError as error:
+        if len(error.result.metrics.frames):
+            progress.add(error.result.metrics)
+        checkpoint.write(path, error.result.state, record)
+        raise Stopped(f"{error}; to go on: purejaxrl-a3c train --resume {path}") from error
 
 
 def _trained_before(setting: prepare.Setting) -> Trained:

@@ -7,6 +7,8 @@ for it. It cannot step: `purejaxrl_a3c.host` does that.
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c import checks
@@ -30,7 +32,7 @@ class Interface(NamedTuple):
 
 
 def make(env_id: str, name: str) -> Env:
-    """The environment called ``name``, of which only shapes and actions can be used.
+    """The environment called ``name``, of which only shapes and actions can be used: its observations are zeros.
 
     Args:
         env_id: the whole name, ``gym/NAME`` or ``ale/NAME``.
@@ -45,13 +47,15 @@ def make(env_id: str, name: str) -> Env:
     finally:
         env.close()
 
-    def reset(key: Any) -> NoReturn:
+    def reset(key: Any) -> tuple[Any, jax.Array]:
         del key
-        checks.reject("env_id", env_id, "an environment of JAX; purejaxrl_a3c.host.train trains in this one")
+        return (), jnp.zeros(interface.observation_shape, interface.observation_dtype)
 
     def step(key: Any, state: Any, action: Any) -> NoReturn:
-        del state, action
-        reset(key)
+        del key, state, action
+        checks.reject(
+            "env_id", env_id, "an environment of JAX; on-policy algorithms train in this one, with host.train"
+        )
 
     return Env(reset, step, interface.observation_shape, interface.action_space)
 

@@ -9,7 +9,7 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host.asynchronous import AsyncResult
-from purejaxrl_a3c.host.train import check_parts
+from purejaxrl_a3c.host.lockstep import check_parts
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Key, State

@@ -380,5 +380,5 @@ class Algorithm(NamedTuple):
     network: Network
     frames_per_step: int
     iterations: int
-    parts: Any = None
-    """What an on-policy algorithm is made of: a `loops.iteration.Parts`. None if it learns from replay."""
+    outside: Any
+    """What is left without the environments: a `loops.outside.Outside`."""

@@ -14,16 +14,14 @@ from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.crew import Crew
-from purejaxrl_a3c.host.lockstep import check_env, check_parts
+from purejaxrl_a3c.host.lockstep import check_env, check_outside, env_key, make_init
 from purejaxrl_a3c.host.programs import start_carry
 from purejaxrl_a3c.host.shared import Backend, Shared
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.host.worker import Assignment, Push, compile_programs
-from purejaxrl_a3c.loops import rollout
-from purejaxrl_a3c.loops.iteration import Parts, State
-from purejaxrl_a3c.loops.on_policy import start_learning
-from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.types import Key, Metrics
+from purejaxrl_a3c.loops import EnvLayout
+from purejaxrl_a3c.loops.outside import Outside
+from purejaxrl_a3c.types import Key, Metrics, State
 from purejaxrl_a3c.updates import Asynchrony, optimizers
 from purejaxrl_a3c.updates.staleness import add_to_histogram
 
@@ -63,7 +61,7 @@ class _Run(NamedTuple):
     """A run that may begin."""
 
     config: a3c.Config
-    parts: Parts
+    layout: EnvLayout
     start: State
     reports: list[str]  # names
     shared: Shared
@@ -138,26 +136,18 @@ def _prepare(
     config: a3c.Config, key: Key, push: Push, backend: Backend, make_env: Callable[[int], HostEnv] | None
 ) -> tuple[_Run, Crew]:
     """Check, compile, and write the start of the run into the memory."""
-    parts = check_parts(config, build(config).parts)
-    layout = parts.layout
+    outside = check_outside(config)
+    layout = outside.acting.layout
     make_env = functools.partial(make, config.env.env_id) if make_env is None else make_env  # type: ignore[arg-type]
     key_init, key_run = jax.random.split(key)
-    key_network, key_env, key_rule, key_bonus = jax.random.split(key_init, 4)
-    seed = int(jax.random.randint(key_env, (), 0, 2**31 - 1))
-    obs = _look_at(parts, make_env, seed)
-
-    @jax.jit
-    def begin() -> State:
-        shape = layout.workers, layout.envs
-        everywhere = jnp.broadcast_to(obs, (layout.workers, *obs.shape))
-        actor_state = rollout.ActorState((), everywhere, jnp.ones(shape, bool), start_carry(parts, shape))
-        return start_learning(key_rule, key_bonus, parts, parts.network.init(key_network), actor_state)
-
-    start: Any = begin()
+    seed = int(jax.random.randint(env_key(key_init), (), 0, 2**31 - 1))
+    obs = _look_at(outside, make_env, seed)
+    everywhere = np.broadcast_to(obs, (layout.workers, *obs.shape))
+    start: Any = jax.jit(make_init(outside))(key_init, everywhere, None)
     num_pushes = layout.iterations * layout.workers
-    carry = jax.tree.map(np.asarray, start_carry(parts, (1, layout.envs)))
+    carry = jax.tree.map(np.asarray, start_carry(outside.acting, (1, layout.envs)))
     key_data = np.asarray(jax.random.key_data(key_run))
-    programs, reports = compile_programs(parts, start, config.make_optimizer(num_pushes), push, key_data, obs, carry)
+    programs, reports = compile_programs(outside, start, config.make_optimizer(num_pushes), push, key_data, obs, carry)
     params, opt_state = ravel(start.learner.params), jax.tree.leaves(start.learner.opt_state)
     log = memory.log_type(len(reports))
     shared = memory.allocate(backend, layout.workers, params, opt_state, num_pushes, log)
@@ -169,14 +159,14 @@ def _prepare(
         Assignment(worker, layout.envs, layout.rollout_length, key_data, seed, carry, push)
         for worker in range(layout.workers)
     ]
-    return _Run(config, parts, start, reports, shared), Crew(told, programs, make_env, shared, backend)
+    return _Run(config, layout, start, reports, shared), Crew(told, programs, make_env, shared, backend)
 
 
-def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> Any:
+def _look_at(outside: Outside, make_env: Callable[[int], HostEnv], seed: int) -> Any:
     """First observations of one worker's environments, after checking that they are as the run expects."""
-    env = make_env(parts.layout.envs)
+    env = make_env(outside.acting.layout.envs)
     try:
-        check_env(parts, env, parts.layout.envs)
+        check_env(outside.acting.env, env, outside.acting.layout.envs)
         return env.reset(seed)
     finally:
         env.close()
@@ -184,7 +174,7 @@ def _look_at(parts: Parts, make_env: Callable[[int], HostEnv], seed: int) -> Any
 
 def _result(run: _Run) -> AsyncResult:
     """What is in the memory, as far as all of its pushes are complete."""
-    now, layout = memory.arrays(run.shared), run.parts.layout
+    now, layout = memory.arrays(run.shared), run.layout
     learner: Any = run.start.learner
     log = now.log[: int((now.log["pushed"] > 0).cumprod().sum())]
     began = log["pulled"].min() if len(log) else 0.0
@@ -205,7 +195,7 @@ def _result(run: _Run) -> AsyncResult:
 
 def _metrics(run: _Run, log: np.ndarray, pushes: Pushes) -> Metrics:
     """The metrics of as many pushes at a time as there are workers."""
-    layout = run.parts.layout
+    layout = run.layout
     iterations = len(log) // layout.workers
 
     def rounds(values: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host.asynchronous import AsyncResult
-from purejaxrl_a3c.host.lockstep import check_parts
+from purejaxrl_a3c.host.lockstep import check_outside
 from purejaxrl_a3c.host.vector import HostEnv, make
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Key, State
@@ -47,7 +47,7 @@ def evaluate(
     state = state.state if isinstance(state, Result | AsyncResult) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
-    for name, (here, there) in check_parts(config, algorithm.parts).origin.differences(state.origin).items():
+    for name, (here, there) in check_outside(config).origin.differences(state.origin).items():
         reject(name, here, f"{there!r}, with which the state was trained")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
         return np.full(episodes, np.nan, np.float32)

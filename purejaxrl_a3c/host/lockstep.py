@@ -22,12 +22,11 @@ from purejaxrl_a3c.host.programs import (
     types_of_rollouts,
 )
 from purejaxrl_a3c.host.vector import HostEnv, make
-from purejaxrl_a3c.loops import iteration, rollout
-from purejaxrl_a3c.loops.iteration import Parts, State
-from purejaxrl_a3c.loops.on_policy import finish, start_learning
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
-from purejaxrl_a3c.types import ClockedRule, Key, Metrics, Params, Pretrained, UpdateRule
+from purejaxrl_a3c.types import Env, Key, Metrics, Params, Pretrained, State
 
 
 class StepError(RuntimeError):
@@ -51,9 +50,10 @@ class Programs(NamedTuple):
     begin: Callable[[Key, State], tuple[Params, Draws]]
     """(key of the run, state) -> (parameters that act, leaves [W, ...], `Draws`) of the next iteration."""
     act: Callable[..., Any]
-    """As `programs.act`, without the parts of the algorithm."""
+    """As `programs.act`, without its first argument."""
     learn: Callable[..., tuple[State, Metrics, tuple[Params, Draws]]]
-    """(key of the run, state, what acted, `Rollouts`) -> (state, metrics, what acts in the next iteration)."""
+    """(key of the run, state, which is consumed, level of exploration, `Rollouts`) -> (state, metrics, what acts in the
+    next iteration)."""
 
 
 class _Place(NamedTuple):
@@ -70,18 +70,19 @@ def train(
     env: HostEnv | None = None,
     on_iteration: Callable[[State, Metrics], None] | None = None,
 ) -> Result:
-    """A run of an on-policy algorithm in environments outside of JAX.
+    """A run in environments outside of JAX.
 
-    The algorithm is the same as in `make_train`: the network, the objective, the update rule and its schedule of
-    workers, whose staleness is simulated here as there. With the same observations it learns the same parameters. The
-    environments of all workers step together. Their states are not part of the result; the run repeats if the
-    environments do.
+    The algorithm is the same as in `make_train`: the network, the objective, the replay buffer, the update rule and its
+    schedule of workers, whose staleness is simulated here as there. With the same observations it learns the same
+    parameters. The environments of all workers step together. Their states are not part of the result; the run repeats
+    if the environments do.
 
     Args:
-        config: the ``Config`` of an on-policy algorithm whose ``env_id`` begins with ``gym/`` or ``ale/``.
+        config: the ``Config`` of an algorithm whose ``env_id`` begins with ``gym/`` or ``ale/``.
         key: consumed; also the environments' seed is made of it.
         env: environments of one's own, as many as ``config`` has; None: those of ``env_id``. They are not closed.
-        on_iteration: called after every iteration with the state and the metrics of that iteration.
+        on_iteration: called after every iteration with the state, valid until it returns, and the metrics of that
+            iteration.
 
     Returns:
         A `Result`; the metrics are arrays of NumPy ``[I]``.
@@ -90,8 +91,9 @@ def train(
         InputError: naming the setting, its value and what is accepted.
         StepError: if the environments raise; it has the result until then.
     """
-    parts = check_parts(config, build(config).parts)
-    count = parts.layout.workers * parts.layout.envs
+    outside = check_outside(config)
+    layout = outside.acting.layout
+    count = layout.workers * layout.envs
     own = make(config.env.env_id, count) if env is None else env  # type: ignore[attr-defined]
     reports: list[Metrics] = []
     try:
@@ -121,7 +123,7 @@ def compile_run(
     """Compile the run that ``config`` describes, as `run.chunks.compile_run` does for environments of JAX.
 
     Args:
-        config: the ``Config`` of an on-policy algorithm whose ``env_id`` begins with ``gym/`` or ``ale/``.
+        config: the ``Config`` of an algorithm whose ``env_id`` begins with ``gym/`` or ``ale/``.
         env: environments of one's own; None: those of ``env_id``.
         pretrained: what the run begins with; None: parameters of its own.
 
@@ -131,40 +133,41 @@ def compile_run(
     Raises:
         InputError: naming the setting, its value and what is accepted.
     """
-    parts = check_parts(config, build(config).parts)
-    layout = parts.layout
+    outside = check_outside(config)
+    layout = outside.acting.layout
     shape = layout.workers, layout.envs
     own = make(config.env.env_id, shape[0] * shape[1]) if env is None else env  # type: ignore[attr-defined]
-    check_env(parts, own, shape[0] * shape[1])
+    check_env(outside.acting.env, own, shape[0] * shape[1])
     started = time.perf_counter()
     params = None if pretrained is None else pretrained.params
-    programs, state_type, metrics_type = compile_parts(parts, own.observation_dtype, params)
+    programs, state_type, metrics_type = compile_parts(outside, own.observation_dtype, params)
     steps = [jnp.int32(t) for t in range(layout.rollout_length)]
-    place, last = None, None  # of the environments, and the state that belongs there
+    place, last, acts = None, None, None  # where environments are, the state that belongs there, and what acts next
 
     def reset(key: Key) -> _Place:
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
         obs = own.reset(seed).reshape(*shape, *own.observation_shape)
-        return _Place(obs, np.ones(shape, bool), jax.tree.map(np.asarray, start_carry(parts, shape)))
+        return _Place(obs, np.ones(shape, bool), jax.tree.map(np.asarray, start_carry(outside.acting, shape)))
 
     def init(key: Key) -> State:
-        nonlocal place, last
-        place = reset(jax.random.split(key, 4)[1])
+        nonlocal place, last, acts
+        place, acts = reset(env_key(key)), None
         last = programs.init(key, place.obs, params)
         return last
 
     def advance(key: Key, state: State, count: int) -> tuple[State, Metrics]:
-        nonlocal place, last
+        nonlocal place, last, acts
         if place is None or last is not state:
             place = reset(jax.random.fold_in(key, state.iteration))
             obs, first = jnp.asarray(place.obs), jnp.asarray(place.first)
             state = state._replace(actor_state=rollout.ActorState((), obs, first, place.carry))
-        acts = programs.begin(key, state)
+            acts = None
+        acts = programs.begin(key, state) if acts is None else acts
         reports: list[Metrics] = []
         for _ in range(count):
             step = 0
 
-            def act_at(t: int, *seen: Any, acts: tuple[Params, Draws] = acts) -> Any:
+            def act_at(t: int, *seen: Any, acts: Any = acts) -> Any:
                 nonlocal step
                 step = t
                 return programs.act(*acts, steps[t], *seen)
@@ -175,7 +178,7 @@ def compile_run(
                 where = f"{config.env.env_id}, iteration {int(state.iteration)}, step {step}"  # type: ignore[attr-defined]
                 metrics = _stacked(reports, metrics_type)
                 raise StepError(f"{where}: {type(error).__name__}: {error}", Result(state, metrics)) from error
-            state, metrics, acts = programs.learn(key, state, acts, rollouts)
+            state, metrics, acts = programs.learn(key, state, acts[1].level, rollouts)
             reports.append(metrics)
             place = _Place(rollouts.end_obs, rollouts.first, rollouts.carries[-1])
         last = state
@@ -207,83 +210,85 @@ def state_types(config: AlgorithmConfig) -> State:
     Raises:
         InputError: as `compile_run`.
     """
-    parts = check_parts(config, build(config).parts)
+    outside = check_outside(config)
     env = make(config.env.env_id, 1)  # type: ignore[attr-defined]
     env.close()
-    return jax.eval_shape(_make_init(parts), jax.random.key(0), _observations(parts, env.observation_dtype), None)
+    obs = _observations(outside, env.observation_dtype)
+    return jax.eval_shape(make_init(outside), jax.random.key(0), obs, None)
 
 
-def _observations(parts: Parts, dtype: Any) -> Any:
-    shape = parts.layout.workers, parts.layout.envs, *parts.env.observation_shape
-    return jax.ShapeDtypeStruct(shape, dtype)
+def env_key(key: Key) -> Key:
+    """The key of a run's environments, of that with which its state is made."""
+    return jax.random.fold_in(key, 1)
 
 
-def _make_init(parts: Parts) -> Callable[[Key, Any, Params | None], State]:
+def _observations(outside: Outside, dtype: Any) -> Any:
+    layout = outside.acting.layout
+    return jax.ShapeDtypeStruct((layout.workers, layout.envs, *outside.acting.env.observation_shape), dtype)
+
+
+def make_init(outside: Outside) -> Callable[[Key, Any, Params | None], Any]:
     """(key, first observations [W, B, ...], parameters or None) -> the state at the start of a run."""
-    shape = parts.layout.workers, parts.layout.envs
 
-    def init(key: Key, obs: Any, params: Params | None) -> State:
-        key_network, _, key_rule, key_bonus = jax.random.split(key, 4)
-        actor_state = rollout.ActorState((), obs, jnp.ones(shape, bool), start_carry(parts, shape))
-        params = parts.network.init(key_network) if params is None else params
-        return start_learning(key_rule, key_bonus, parts, params, actor_state)
+    def init(key: Key, obs: Any, params: Params | None) -> Any:
+        shape = obs.shape[:2]
+        actor_state = rollout.ActorState((), obs, jnp.ones(shape, bool), start_carry(outside.acting, shape))
+        return outside.start(key, actor_state, params)
 
     return init
 
 
-def compile_parts(parts: Parts, observation_dtype: Any, params: Params | None) -> tuple[Programs, State, Metrics]:
+def compile_parts(outside: Outside, observation_dtype: Any, params: Params | None) -> tuple[Programs, Any, Metrics]:
     """The compiled `Programs` of an algorithm, and shapes and dtypes of its states and metrics."""
-    rule = parts.rule
-    assert isinstance(rule, UpdateRule)
 
-    def begin(key: Key, state: State) -> tuple[Params, Draws]:
-        return rule.actor(state.learner), draw(parts, key, state.iteration, parts.layout.own_workers())
+    def begin(key: Key, state: Any) -> tuple[Params, Draws]:
+        return outside.actor(state), draw(outside, key, state.iteration, outside.workers)
 
     def act_now(params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
-        return act(parts, params, draws, step, carry, obs, first)
+        return act(outside.acting, params, draws, step, carry, obs, first)
 
-    def learn(key: Key, state: State, acts: tuple[Params, Draws], rollouts: Rollouts) -> Any:
-        params, draws = acts
+    def learn(key: Key, state: Any, level: Any, rollouts: Rollouts) -> Any:
         trajectories = to_trajectories(rollouts, state.actor_state.carry)
         actor_state = rollout.ActorState((), rollouts.end_obs, rollouts.first, rollouts.carries[-1])
-        keys = iteration.keys_of(jax.random.fold_in(key, state.iteration))
-        done = iteration.learn_from(keys, parts, rule, state, params, draws.level, actor_state, trajectories)
-        state, metrics = finish(parts, state, done)
+        key_now = jax.random.fold_in(key, state.iteration)
+        state, metrics = outside.learn(key_now, state, level, actor_state, trajectories)
         return state, metrics, begin(key, state)
 
-    key, init = jax.random.key(0), _make_init(parts)
-    initial = key, _observations(parts, observation_dtype), params
+    key, init, length = jax.random.key(0), make_init(outside), outside.acting.layout.rollout_length
+    initial = key, _observations(outside, observation_dtype), params
     state = jax.eval_shape(init, *initial)
     acts, seen = jax.eval_shape(begin, key, state), state.actor_state
     acting = *acts, jnp.int32(0), seen.carry, seen.obs, seen.first
-    learning = key, state, acts, types_of_rollouts(parts, jax.eval_shape(act_now, *acting), seen.obs, seen.first)
+    rollouts = types_of_rollouts(length, jax.eval_shape(act_now, *acting), seen.obs, seen.first)
+    learning = key, state, acts[1].level, rollouts
     metrics = jax.eval_shape(learn, *learning)[1]
-    given = ((init, initial), (begin, (key, state)), (act_now, acting), (learn, learning))
-    return Programs(*(jax.jit(one).lower(*told).compile() for one, told in given)), state, metrics
+    programs = Programs(
+        init=jax.jit(init).lower(*initial).compile(),
+        begin=jax.jit(begin).lower(key, state).compile(),
+        act=jax.jit(act_now).lower(*acting).compile(),
+        # A replay buffer is not to be copied.
+        learn=jax.jit(learn, donate_argnums=1).lower(*learning).compile(),
+    )
+    return programs, state, metrics
 
 
-def check_parts(config: Any, parts: Any) -> Parts:
-    """The parts of an algorithm that can be trained here.
+def check_outside(config: Any) -> Outside:
+    """What is left of the algorithm of ``config`` without its environments.
 
     Raises:
         InputError: for an algorithm or a setting that cannot be used here.
     """
-    if not isinstance(parts, Parts):
-        reject("config", config, "the Config of an on-policy algorithm, without a bonus")
-    if parts.bonus is not None:
-        reject("config", config, "without a bonus, for environments outside of JAX")
-    if isinstance(parts.rule, ClockedRule):
-        reject("schedule", "clock", "random or round_robin, for environments outside of JAX")
-    if parts.layout.group_size:
-        reject("group_size", parts.layout.group_size, "0: environments outside of JAX cannot begin the same episode")
+    outside: Outside = build(config).outside
+    if outside.refusal is not None:
+        reject(*outside.refusal)
     wrappers = getattr(config.env, "wrappers", Wrappers())
     for name, default in vars(Wrappers()).items():
         if getattr(wrappers, name) != default:
             reject(name, getattr(wrappers, name), f"{default!r}, for environments outside of JAX")
-    return parts
+    return outside
 
 
-def check_env(parts: Parts, env: HostEnv, count: int) -> None:
+def check_env(expected: Env, env: HostEnv, count: int) -> None:
     """Check that these are as many environments as the run has, with the observations and actions that it expects.
 
     Raises:
@@ -292,5 +297,5 @@ def check_env(parts: Parts, env: HostEnv, count: int) -> None:
     if env.num_envs != count:
         reject("env", f"{env.num_envs} environments", f"{count} environments, as the config says")
     for name in ("observation_shape", "action_space"):
-        if getattr(env, name) != getattr(parts.env, name):
-            reject("env", f"{name} {getattr(env, name)}", f"of {name} {getattr(parts.env, name)}")
+        if getattr(env, name) != getattr(expected, name):
+            reject("env", f"{name} {getattr(env, name)}", f"of {name} {getattr(expected, name)}")

@@ -9,9 +9,10 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.host.vector import HostEnv
-from purejaxrl_a3c.loops import acting, iteration, rollout
+from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.acting import Acting, levels
 from purejaxrl_a3c.loops.exploration import lasting_noise
-from purejaxrl_a3c.loops.iteration import Parts
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Key, Params, Trajectory
 
 
@@ -31,22 +32,21 @@ class Rollouts(NamedTuple):
     first: Any  # bool [W, B]: whether an episode starts there
 
 
-def draw(parts: Parts, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
+def draw(outside: Outside, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
     """The `Draws` of these workers, int32 ``[W]``, for iteration ``number`` of the run with this key."""
-    layout = parts.layout
-    key_act = iteration.keys_of(jax.random.fold_in(key, number)).act
+    acting, layout = outside.acting, outside.acting.layout
     index = randomness.components(layout.numbers(workers), layout.rollout_length)
-    noise, _ = rollout.draw(parts.network, key_act, index)
-    noise = lasting_noise(parts.exploration, noise, axis=2)
-    level = acting.levels(parts.acting, number, workers)
+    noise, _ = rollout.draw(acting.network, outside.key_act(jax.random.fold_in(key, number)), index)
+    noise = lasting_noise(acting.exploration, noise, axis=2)
+    level = levels(acting, number, workers)
     return Draws(jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), noise), level)
 
 
-def act(parts: Parts, params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
+def act(acting: Acting, params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
     """One step of every environment.
 
     Args:
-        parts: those of the algorithm.
+        acting: what acts.
         params: leaves ``[W, ...]``.
         draws: of the rollout.
         step: of the rollout, int32 ``[]``.
@@ -59,8 +59,8 @@ def act(parts: Parts, params: Params, draws: Draws, step: jax.Array, carry: Any,
     """
 
     def one(params: Params, level: Any, noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
-        carry, outputs = parts.network.step(params, carry, obs, first)
-        policy = parts.exploration.behave(outputs.policy, level)
+        carry, outputs = acting.network.step(params, carry, obs, first)
+        policy = acting.exploration.behave(outputs.policy, level)
         action = policy.sample(noise)
         return carry, action, policy.to_env_action(action), policy.log_prob(action)
 
@@ -117,22 +117,21 @@ def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
     return Trajectory(**rows, carry=carry, next_carry=after, end_obs=rollouts.end_obs)
 
 
-def start_carry(parts: Parts, shape: tuple[int, int]) -> Any:
+def start_carry(acting: Acting, shape: tuple[int, int]) -> Any:
     """The carries of ``[W, B]`` environments whose episodes begin."""
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), parts.network.carry())
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), acting.network.carry())
 
 
-def types_of_rollouts(parts: Parts, answer: Any, obs: Any, first: Any) -> Rollouts:
+def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any) -> Rollouts:
     """Shapes and dtypes of `Rollouts`.
 
     Args:
-        parts: those of the algorithm.
+        length: of the rollout, ``T``.
         answer: shapes and dtypes of what `act` returns.
         obs: of all environments, ``[W, B, ...]``.
         first: bool ``[W, B]``.
     """
     carry, action, _, log_prob = answer
-    length = parts.layout.rollout_length
     fields = {
         "obs": obs,
         "first": first,

@@ -15,8 +15,8 @@ from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, to_trajectories, types_of_rollouts
 from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
 from purejaxrl_a3c.host.vector import HostEnv
-from purejaxrl_a3c.loops.iteration import Parts
 from purejaxrl_a3c.loops.metrics import episode_sums
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Params
 from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
 
@@ -54,7 +54,7 @@ class Assignment(NamedTuple):
 
 
 def make_programs(
-    parts: Parts,
+    outside: Outside,
     optimizer: optax.GradientTransformationExtraArgs,
     unravel: Callable[[Any], Params],
     treedef: Any,
@@ -63,24 +63,25 @@ def make_programs(
     """The `Programs` of an algorithm, not compiled yet.
 
     Args:
-        parts: those of the algorithm.
+        outside: the algorithm without its environments.
         optimizer: of parameters ``[P]``.
         unravel: ``[P]`` to parameters.
         treedef: the structure of the optimizer's state, of which programs see the leaves.
         adds: whether ``push`` returns what is to be added, not what comes of it.
     """
+    objective: Any = outside.objective
 
     def draw_one(key: Any, number: Any, worker: Any) -> Draws:
-        return draw(parts, jax.random.wrap_key_data(key, impl="threefry2x32"), number, worker)
+        return draw(outside, jax.random.wrap_key_data(key, impl="threefry2x32"), number, worker)
 
     def act_one(params: Any, draws: Draws, step: Any, carry: Any, obs: Any, first: Any) -> Any:
         snapshot = jax.tree.map(lambda x: x[None], unravel(params))
-        return act(parts, snapshot, draws, step, carry, obs, first)
+        return act(outside.acting, snapshot, draws, step, carry, obs, first)
 
     def gradient(params: Any, rollouts: Rollouts, carry: Any) -> Any:
         trajectories = to_trajectories(rollouts, carry)
         one = jax.tree.map(lambda x: x[0], trajectories)
-        vector, reported = vector_gradient_at(parts.objective, unravel(params), one)
+        vector, reported = vector_gradient_at(objective, unravel(params), one)
         return vector, _stack(reported), _stack(episode_sums(trajectories))
 
     def push(params: Any, opt_state: Any, gradient: Any, staleness: Any, pulled: Any) -> Any:
@@ -98,7 +99,7 @@ def _stack(named: dict[str, Any]) -> jax.Array:
 
 
 def compile_programs(
-    parts: Parts,
+    outside: Outside,
     start: Any,
     optimizer: optax.GradientTransformation,
     push: Push,
@@ -109,7 +110,7 @@ def compile_programs(
     """The compiled `Programs` of a run, and the names of the reports.
 
     Args:
-        parts: those of the algorithm.
+        outside: the algorithm without its environments.
         start: the state at the start of the run.
         optimizer: of parameters ``[P]``.
         push: how workers push.
@@ -120,18 +121,20 @@ def compile_programs(
     params, unravel = ravel_and_back(start.learner.params)
     opt_state, treedef = jax.tree.flatten(start.learner.opt_state)
     optimizer = optax.with_extra_args_support(optimizer)
-    programs = make_programs(parts, optimizer, unravel, treedef, adds=push == "hogwild")
+    programs = make_programs(outside, optimizer, unravel, treedef, adds=push == "hogwild")
     worker, number = np.zeros(1, np.int32), np.int32(0)
     obs, first = obs[None], np.ones((1, len(obs)), bool)
     draws = jax.eval_shape(programs.draw, key, number, worker)
     acting = params, draws, number, carry, obs, first
-    rollouts = types_of_rollouts(parts, jax.eval_shape(programs.act, *acting), obs, first)
+    rollouts = types_of_rollouts(
+        outside.acting.layout.rollout_length, jax.eval_shape(programs.act, *acting), obs, first
+    )
     learning = params, rollouts, carry
     arguments = (key, number, worker), acting, learning, (params, opt_state, params, number, params)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         compiled = [jax.jit(one).lower(*told).compile() for one, told in zip(programs, arguments, strict=True)]
     trajectories = jax.eval_shape(lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, carry)
-    reported = jax.eval_shape(partial(vector_gradient_at, parts.objective), start.learner.params, trajectories)[1]
+    reported = jax.eval_shape(partial(vector_gradient_at, outside.objective), start.learner.params, trajectories)[1]
     return Programs(*compiled), sorted(reported)
 
 

@@ -17,11 +17,13 @@ from purejaxrl_a3c.loops.agent import Agent, Learner
 from purejaxrl_a3c.loops.experience import Experience, Plan
 from purejaxrl_a3c.loops.metrics import episode_sums, make_metrics
 from purejaxrl_a3c.loops.origin import Origin, origin
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import (
     Algorithm,
     Env,
     Key,
     Metrics,
+    Params,
     Pretrained,
     Scalars,
     Trajectory,
@@ -38,6 +40,19 @@ class State(NamedTuple):
     iteration: jax.Array  # int32 []: iterations done
     replay: replay.Ring
     origin: Origin  # the settings that it belongs to; no array
+
+
+class _Seen(NamedTuple):
+    """The fields of a `Trajectory` that are kept."""
+
+    obs: Any
+    action: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    final_obs: Any
+    first: Any
+    carry: Any
 
 
 class Parts(NamedTuple):
@@ -119,6 +134,31 @@ def off_policy(parts: Parts, observed: envs.Config) -> Algorithm:
         network=agent.network,
         frames_per_step=layout.frames,
         iterations=layout.iterations,
+        outside=outside(parts),
+    )
+
+
+def outside(parts: Parts) -> Outside:
+    """The algorithm of these parts without its environments."""
+    agent = parts.agent
+
+    def start(key: Key, actor_state: rollout.ActorState, params: Params | None) -> State:
+        params = agent.init(jax.random.split(key)[0]) if params is None else params
+        return start_learning(parts, params, actor_state)
+
+    def learn(
+        key: Key, state: State, level: Any, actor_state: rollout.ActorState, trajectories: Trajectory
+    ) -> tuple[State, Metrics]:
+        del level
+        return learn_from(key, parts, state, actor_state, trajectories)
+
+    return Outside(
+        acting=parts.acting,
+        start=start,
+        actor=lambda state: acting_params(parts, state),
+        key_act=lambda key: jax.random.split(key)[0],
+        learn=learn,
+        origin=parts.origin,
     )
 
 
@@ -126,10 +166,13 @@ def example_rows(env: Env, agent: Agent) -> replay.Rows:
     """Shapes and dtypes of one row of the replay buffer."""
 
     def one_row(key: Key) -> replay.Rows:
-        actor_state = rollout.start(env, agent.network, key)
-        noise, keys = rollout.draw(agent.network, key, jnp.zeros(1, jnp.int32))
-        params = agent.acting(agent.init(key))
-        _, trajectory = rollout.unroll(env, agent.network, params, actor_state, noise, keys)
+        # Without a step of the environment, which one outside of JAX cannot take here.
+        _, obs, first, carry = rollout.start(env, agent.network, key)
+        _, outputs = agent.network.step(agent.acting(agent.init(key)), carry, obs, first)
+        noise, _ = rollout.draw(agent.network, key, jnp.int32(0))
+        row = {"obs": obs, "final_obs": obs, "action": outputs.policy.sample(noise), "first": first}
+        row |= {"reward": jnp.float32(0), "terminated": first, "truncated": first}
+        trajectory: Any = _Seen(carry=carry, **jax.tree.map(lambda x: x[None], row))
         rows = rows_of(jax.tree.map(lambda x: x[None, None], trajectory), agent)
         return jax.tree.map(lambda x: x[0, 0], rows)
 
@@ -171,14 +214,34 @@ def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
     key_agent, key_env = jax.random.split(key)
     actor_state = acting.start(key_env, parts.acting, pretrained)
     params = parts.agent.init(key_agent) if pretrained is None else pretrained.params
+    return start_learning(parts, params, actor_state)
+
+
+def start_learning(parts: Parts, params: Params, actor_state: rollout.ActorState) -> State:
+    """The `State` at the start of a run with these parameters, and with environments ``[1, B, ...]`` that are reset."""
     return State(agents.start(parts.agent, params), actor_state, jnp.int32(0), parts.buffer.init(), parts.origin)
 
 
 def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
     """One iteration: a rollout of all environments, and updates on replayed batches."""
-    key_act, key_learn = jax.random.split(key)
+    actor_state, trajectories = collect(jax.random.split(key)[0], parts, state)
+    return learn_from(key, parts, state, actor_state, trajectories)
+
+
+def learn_from(
+    key: Key, parts: Parts, state: State, actor_state: rollout.ActorState, trajectories: Trajectory
+) -> tuple[State, Metrics]:
+    """The part of `step` that comes after acting.
+
+    Args:
+        key: of the iteration.
+        parts: those of the algorithm.
+        state: at the start of the iteration.
+        actor_state: the environments after acting, leaves ``[1, B, ...]``.
+        trajectories: ``[1, B, T]``.
+    """
+    key_learn = jax.random.split(key)[1]
     axis_name = parts.plan.layout.axis_name
-    actor_state, trajectories = collect(key_act, parts, state)
     ring = parts.buffer.add(state.replay, rows_of(trajectories, parts.agent))
     if axis_name is not None:
         key_learn = jax.random.fold_in(key_learn, collectives.index(axis_name))
@@ -194,9 +257,13 @@ def step(key: Key, parts: Parts, state: State) -> tuple[State, Metrics]:
 def collect(key: Key, parts: Parts, state: State) -> tuple[rollout.ActorState, Trajectory]:
     """Rollouts of all environments: ``(actor_state [1, B], trajectories [1, B, T])``."""
     workers = parts.plan.layout.own_workers()
-    params = jax.tree.map(lambda x: x[None], parts.agent.acting(state.learner.params))
     level = acting.levels(parts.acting, state.iteration, workers)
-    return acting.collect(key, parts.acting, params, state.actor_state, workers, level)
+    return acting.collect(key, parts.acting, acting_params(parts, state), state.actor_state, workers, level)
+
+
+def acting_params(parts: Parts, state: State) -> Params:
+    """The parameters that act, leaves ``[1, ...]``."""
+    return jax.tree.map(lambda x: x[None], parts.agent.acting(state.learner.params))
 
 
 def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Learner, replay.Ring, Scalars]:

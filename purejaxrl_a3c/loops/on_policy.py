@@ -12,10 +12,11 @@ from purejaxrl_a3c.backend.split import copied
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
-from purejaxrl_a3c.loops.iteration import Iteration, Parts, State, at_once, in_batches
+from purejaxrl_a3c.loops.iteration import Iteration, Parts, State, at_once, in_batches, keys_of, learn_from
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import make_metrics
 from purejaxrl_a3c.loops.origin import origin
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.objectives import no_target_network
 from purejaxrl_a3c.types import (
     Algorithm,
@@ -122,7 +123,43 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         network=network,
         frames_per_step=layout.frames,
         iterations=layout.iterations,
-        parts=parts,
+        outside=outside(parts),
+    )
+
+
+def outside(parts: Parts) -> Outside:
+    """The algorithm of these parts without its environments."""
+    rule: Any = parts.rule
+
+    def start(key: Key, actor_state: rollout.ActorState, params: Params | None) -> State:
+        key_network, _, key_rule, key_bonus = jax.random.split(key, 4)
+        params = parts.network.init(key_network) if params is None else params
+        return start_learning(key_rule, key_bonus, parts, params, actor_state)
+
+    def learn(
+        key: Key, state: State, level: Any, actor_state: rollout.ActorState, trajectories: Trajectory
+    ) -> tuple[State, Metrics]:
+        params, keys = rule.actor(state.learner), keys_of(key)
+        return finish(parts, state, learn_from(keys, parts, rule, state, params, level, actor_state, trajectories))
+
+    refusal: Any = None
+    if parts.bonus is not None:
+        refusal = "config", "a bonus", "without one, for environments outside of JAX"
+    elif isinstance(rule, ClockedRule):
+        schedule = "queue" if rule.hold else "clock"
+        refusal = "schedule", schedule, "random or round_robin, for environments outside of JAX"
+    elif parts.layout.group_size:
+        accepted = "0: environments outside of JAX cannot begin the same episode"
+        refusal = "group_size", parts.layout.group_size, accepted
+    return Outside(
+        acting=parts.acting,
+        start=start,
+        actor=lambda state: rule.actor(state.learner),
+        key_act=lambda key: keys_of(key).act,
+        learn=learn,
+        origin=parts.origin,
+        objective=parts.objective,
+        refusal=refusal,
     )
 
 

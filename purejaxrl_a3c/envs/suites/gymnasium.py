@@ -53,9 +53,7 @@ def make(env_id: str, name: str) -> Env:
 
     def step(key: Any, state: Any, action: Any) -> NoReturn:
         del key, state, action
-        checks.reject(
-            "env_id", env_id, "an environment of JAX; on-policy algorithms train in this one, with host.train"
-        )
+        checks.reject("env_id", env_id, "an environment of JAX; host.train and the command line train in this one")
 
     return Env(reset, step, interface.observation_shape, interface.action_space)
 

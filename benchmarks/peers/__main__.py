@@ -30,6 +30,7 @@ class Comparison(NamedTuple):
     ours: tuple[str, ...]  # algorithms
     work: Task  # of both; its frames are the peer's
     frames_of_ours: int  # enough for seconds
+    script: str = "ours"  # ours
 
     def task_of_peer(self):
         """What the peer's script is told."""
@@ -76,6 +77,19 @@ COMPARISONS = {
     )
     for n in (16, 64)
 } | {
+    # In the same environments of Gymnasium: A2C in one process, A3C in two.
+    "SB3 A2C, 16 environments of Gymnasium": Comparison(
+        "sb3", "a2c", ("a2c", "a3c"), Task(frames=51_200, num_envs=16, rollout_length=5), 400_000, "ours_outside"
+    ),
+    "SB3 PPO, 8 environments of Gymnasium, 128 steps, 4 x 4 updates": _sb3_ppo(
+        200_000, num_envs=8, rollout_length=128, epochs=4, num_minibatches=4
+    )._replace(script="ours_outside"),
+    "SB3 DQN, CartPole of Gymnasium, 10 environments, 5 updates of 100": Comparison(
+        "sb3", "dqn", ("dqn",), replace(_DQN, frames=10_000), 60_000, "ours_outside"
+    ),
+    "SB3 SAC, Pendulum of Gymnasium, 1 environment, 1 update of 256": Comparison(
+        "sb3", "sac", ("sac",), replace(_SAC, frames=2_000), 4_000, "ours_outside"
+    ),
     # RL Baselines3 Zoo's settings for CartPole; those of Schulman et al. 2017 for Atari.
     "SB3 PPO, 8 environments, 32 steps, 20 x 1 updates": _sb3_ppo(512_000, num_envs=8, rollout_length=32, epochs=20),
     "SB3 PPO, 8 environments, 128 steps, 4 x 4 updates": _sb3_ppo(
@@ -109,7 +123,9 @@ def compare(comparison: Comparison, python: str, turns: int):
     for _ in range(turns):
         for algorithm in comparison.ours:
             task = comparison.task_of_ours(algorithm)
-            answers[algorithm].append(processes.train("ours", processes.interpreter("ours"), task))
+            answers[algorithm].append(
+                processes.train(comparison.script, processes.interpreter(comparison.script), task)
+            )
         answers["peer"].append(processes.train(comparison.peer, python, comparison.task_of_peer()))
     return answers
 

@@ -14,6 +14,10 @@ from benchmarks.peers.protocol import Task, arguments
 FOLDER = Path(__file__).parent
 
 
+OURS = ("ours", "ours_outside")
+"""Scripts of ours, the second for environments outside of JAX."""
+
+
 class Unavailable(Exception):
     """The environment of a peer cannot be made here."""
 
@@ -23,7 +27,7 @@ def interpreter(script: str):
 
     uv makes that environment if need be. The script then runs without uv, whose own time is not the peer's.
     """
-    if script == "ours":
+    if script in OURS:
         python = sys.executable
     else:
         uv(["sync", "--script", _path(script)])

@@ -69,7 +69,8 @@ def make_programs(
         treedef: the structure of the optimizer's state, of which programs see the leaves.
         adds: whether ``push`` returns what is to be added, not what comes of it.
     """
-    objective: Any = outside.objective
+    objective = outside.objective
+    assert objective is not None
 
     def draw_one(key: Any, number: Any, worker: Any) -> Draws:
         return draw(outside, jax.random.wrap_key_data(key, impl="threefry2x32"), number, worker)
@@ -118,6 +119,7 @@ def compile_programs(
         obs: first observations of one worker's environments, ``[B, ...]``.
         carry: of one worker's environments, leaves ``[1, B, ...]``.
     """
+    objective: Any = outside.objective
     params, unravel = ravel_and_back(start.learner.params)
     opt_state, treedef = jax.tree.flatten(start.learner.opt_state)
     optimizer = optax.with_extra_args_support(optimizer)
@@ -134,7 +136,7 @@ def compile_programs(
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         compiled = [jax.jit(one).lower(*told).compile() for one, told in zip(programs, arguments, strict=True)]
     trajectories = jax.eval_shape(lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, carry)
-    reported = jax.eval_shape(partial(vector_gradient_at, outside.objective), start.learner.params, trajectories)[1]
+    reported = jax.eval_shape(partial(vector_gradient_at, objective), start.learner.params, trajectories)[1]
     return Programs(*compiled), sorted(reported)
 
 

@@ -174,6 +174,7 @@ SMALL = {
     "solve": Small({"ROWS": {"A2C on CartPole-v1": SOLVE}}, run_solve),
     "speed": Small({"COMPILED": ("a2c",), "COMPILATIONS": 1}, main("small", 1, 1e-3)),
     "surface": Small({}, main("HEAD")),
+    "workers": Small({"COUNTS": (2,), "PUSHES": ("locked",), "MANY": 2, "EPISODES": 2}, main(2, 800)),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(
         {"ARMS": first(corrections.ARMS, "nothing", "V-trace at the newest parameters"), "DELAYS": (0, 63)}, on_catch
@@ -241,6 +242,7 @@ LONG = (
     "claims.threads",
     "claims.bounded",
     "claims.periodic",
+    "workers",
 )
 
 

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import InputError, a2c, a3c, host, replace
+from purejaxrl_a3c.host import shared as memory
+from purejaxrl_a3c.host.crew import Crew
+from purejaxrl_a3c.host.worker import Assignment
 from purejaxrl_a3c.updates import Asynchrony, optimizers
 
 pytest.importorskip("gymnasium")
@@ -151,11 +154,32 @@ def test_a_worker_that_fails_too_often_ends_the_run_and_nothing_learned_is_lost(
     assert host.evaluate(CONFIG, result, jax.random.key(1), episodes=1).shape == (1,)
 
 
-def test_a_worker_that_dies_while_it_holds_the_lock_does_not_stop_the_others(tmp_path):
+def test_in_turn_the_others_wait_for_a_worker_that_is_started_again(tmp_path):
     result = host.train_async(
         CONFIG, jax.random.key(0), push="in_turn", make_env=_Broken(_dies, tmp_path, 1), timeout=5.0
     )
-    assert len(result.pushes.worker) == 90
+    np.testing.assert_array_equal(result.pushes.worker, np.arange(90) % 3)
+
+
+@pytest.mark.parametrize("push", ["locked", "in_turn"])
+def test_a_worker_that_died_while_it_pushed_does_not_stop_the_others(push):
+    zeros = np.zeros(2, np.float32)
+    shared = memory.allocate("threads", 2, zeros, [], 4, memory.log_type(1))
+    now = memory.arrays(shared)
+    now.pushing[0] = memory.NOBODY
+    told = [Assignment(worker, 1, 1, zeros, 0, (), push) for worker in range(2)]
+    unused: Any = None
+    crew = Crew(told, unused, lambda num_envs: 1 / 0, shared, "threads")  # type: ignore[arg-type,return-value]
+    failure = crew.watch(timeout=1.0, max_restarts=0)
+    assert failure is not None
+    assert "ZeroDivisionError" in failure.error
+    # As if the second one had been killed between taking the lock or its turn, and giving it back.
+    now.pushing[0] = 1
+    gate = shared.turns[1] if push == "in_turn" else shared.lock
+    assert push == "in_turn" or gate.acquire()
+    assert crew._stop(1)
+    assert gate.acquire(timeout=1)
+    assert now.pushing[0] == memory.NOBODY
 
 
 def test_what_is_not_finite_is_an_error_that_names_the_environment():

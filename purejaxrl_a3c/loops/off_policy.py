@@ -42,19 +42,6 @@ class State(NamedTuple):
     origin: Origin  # the settings that it belongs to; no array
 
 
-class _Seen(NamedTuple):
-    """The fields of a `Trajectory` that are kept."""
-
-    obs: Any
-    action: Any
-    reward: Any
-    terminated: Any
-    truncated: Any
-    final_obs: Any
-    first: Any
-    carry: Any
-
-
 class Parts(NamedTuple):
     """The parts of an algorithm that learns from replayed experience."""
 
@@ -170,9 +157,10 @@ def example_rows(env: Env, agent: Agent) -> replay.Rows:
         _, obs, first, carry = rollout.start(env, agent.network, key)
         _, outputs = agent.network.step(agent.acting(agent.init(key)), carry, obs, first)
         noise, _ = rollout.draw(agent.network, key, jnp.int32(0))
-        row = {"obs": obs, "final_obs": obs, "action": outputs.policy.sample(noise), "first": first}
+        row: dict[str, Any] = {"obs": obs, "final_obs": obs, "action": outputs.policy.sample(noise), "first": first}
         row |= {"reward": jnp.float32(0), "terminated": first, "truncated": first}
-        trajectory: Any = _Seen(carry=carry, **jax.tree.map(lambda x: x[None], row))
+        row |= dict.fromkeys(("log_prob", "next_carry", "episode_return", "episode_length"))  # not kept
+        trajectory = Trajectory(carry=carry, **jax.tree.map(lambda x: x[None], row))
         rows = rows_of(jax.tree.map(lambda x: x[None, None], trajectory), agent)
         return jax.tree.map(lambda x: x[0, 0], rows)
 

@@ -217,7 +217,7 @@ def test_no_process_is_left(end, tmp_path):
             from purejaxrl_a3c import a3c, host, replace
 
             if __name__ == "__main__":
-                config = replace(a3c.Config(), env_id="gym/CartPole-v1", num_workers=2, total_frames=10**8)
+                config = replace(a3c.Config(), env_id="gym/CartPole-v1", num_workers=2, total_frames=10**7)
                 says = lambda pushes: pushes and print("running", flush=True)
                 host.train_async(config, jax.random.key(0), on_progress=says)
         """)

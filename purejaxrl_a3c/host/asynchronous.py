@@ -85,7 +85,8 @@ def train_async(
     round_robin; workers wait for each other then. The others do not repeat: who pushes when is up to the machine.
 
     Processes are started from a server, as Python's `multiprocessing` does it: a script must begin its work below
-    ``if __name__ == "__main__":``. Workers compute on the CPU.
+    ``if __name__ == "__main__":``. Workers compute on the CPU. What is measured of each push takes some 100 bytes
+    of memory.
 
     Args:
         config: of A3C, with the default ``asynchrony``, as nothing of it is simulated here.
@@ -173,10 +174,10 @@ def _look_at(outside: Outside, make_env: Callable[[int], HostEnv], seed: int) ->
 
 
 def _result(run: _Run) -> AsyncResult:
-    """What is in the memory, as far as all of its pushes are complete."""
+    """What is in the memory, after all workers have ended."""
     now, layout = memory.arrays(run.shared), run.layout
     learner: Any = run.start.learner
-    log = now.log[: int((now.log["pushed"] > 0).cumprod().sum())]
+    log = now.log[now.log["pushed"] > 0]  # without the push of a worker that was killed in the middle of it
     began = log["pulled"].min() if len(log) else 0.0
     times = {name: log[name] - began for name in ("pulled", "ready", "pushed")}
     pushes: Any = Pushes(log["worker"].copy(), log["staleness"].copy(), **times)

@@ -20,7 +20,7 @@ from benchmarks import devices, kill, record, redraw, schedules, solve, suites
 from benchmarks.claims import corrections, discarding, policy_lag, speedup, tasks
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
-from benchmarks.peers import ours, processes, protocol
+from benchmarks.peers import ours, ours_outside, processes, protocol
 from purejaxrl_a3c import a2c, dqn, replace
 
 FOLDER = Path(record.__file__).parent
@@ -50,7 +50,7 @@ def train_here(script: str, python: str, task: protocol.Task) -> Any:
     sys.argv = ["ours.py", *protocol.arguments(task)]
     try:
         with contextlib.redirect_stdout(output):
-            ours.main()
+            (ours_outside if script == "ours_outside" else ours).main()
     finally:
         sys.argv = arguments
     return json.loads(output.getvalue().splitlines()[-1])
@@ -61,6 +61,13 @@ def run_peers(script: Any) -> None:
         patch.setattr(processes, "train", train_here)
         patch.setattr(processes, "interpreter", lambda script: sys.executable)
         script.main(turns=1)
+
+
+def run_outside(script: Any) -> None:
+    task = dataclasses.replace(TASK, frames=60 * TASK.num_envs * TASK.rollout_length)
+    for algorithm in ("a2c", "a3c"):
+        row = train_here("ours_outside", "", dataclasses.replace(task, algorithm=algorithm))
+        assert 0 < row["frames"] < task.frames
 
 
 def run_solve(script: Any) -> None:
@@ -209,6 +216,7 @@ SMALL = {
     "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),
     "peers.__main__": Small({"COMPARISONS": {"ours": peers.Comparison("ours", "a2c", ("a2c",), TASK, 160)}}, run_peers),
     "peers.ours": Small({}, lambda script: train_here("ours", "", dataclasses.replace(TASK, algorithm="ppo")), 0),
+    "peers.ours_outside": Small({}, run_outside, 0),
 }
 
 

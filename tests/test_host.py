@@ -341,7 +341,7 @@ def test_replay_trains_on_the_command_line_too(tmp_path):
 def test_the_command_line_refuses_what_it_cannot_train(tmp_path):
     refused = run("train", "rnd", "--env-id", "gym/CartPole-v1", "--out", tmp_path / "run")
     assert refused.returncode == 2
-    assert "without one, for environments outside of JAX" in refused.stderr
+    assert "without a bonus, for environments outside of JAX" in refused.stderr
     assert not (tmp_path / "run").exists()
 
 

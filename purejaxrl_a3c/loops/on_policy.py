@@ -144,7 +144,7 @@ def outside(parts: Parts) -> Outside:
 
     refusal: Any = None
     if parts.bonus is not None:
-        refusal = "config", "a bonus", "without one, for environments outside of JAX"
+        refusal = "config", "one with a bonus", "one without a bonus, for environments outside of JAX"
     elif isinstance(rule, ClockedRule):
         schedule = "queue" if rule.hold else "clock"
         refusal = "schedule", schedule, "random or round_robin, for environments outside of JAX"

@@ -53,7 +53,7 @@ def make(env_id: str, name: str) -> Env:
 
     def step(key: Any, state: Any, action: Any) -> NoReturn:
         del key, state, action
-        checks.reject("env_id", env_id, "an environment of JAX; host.train and the command line train in this one")
+        checks.reject("env_id", env_id, "an environment of JAX; purejaxrl_a3c.host.train trains in this one")
 
     return Env(reset, step, interface.observation_shape, interface.action_space)
 

@@ -70,11 +70,14 @@ def test_every_push_is_counted_once_and_its_staleness_is_right(push, backend):
         own = np.flatnonzero(pushes.worker == worker)
         others = np.diff(own, prepend=-1) - 1
         if push == "locked":  # a worker pulls holding the lock with which it has pushed
-            np.testing.assert_array_equal(pushes.staleness[own], others)
+            # Before its first push it pulled when it was started.
+            np.testing.assert_array_equal(pushes.staleness[own[1:]], others[1:])
+            assert (pushes.staleness[own[:1]] <= others[:1]).all()
         else:
             assert (pushes.staleness[own] <= others).all()
             assert (pushes.staleness >= 0).all()
-    np.testing.assert_array_equal(np.bincount(pushes.staleness, minlength=24), result.state.learner.staleness)
+    counts = np.bincount(np.minimum(pushes.staleness, 23), minlength=24)  # the last one is for that or more
+    np.testing.assert_array_equal(counts, result.state.learner.staleness)
     returns = host.evaluate(CONFIG, result, jax.random.key(1), episodes=3)
     assert (returns >= 8).all()
 

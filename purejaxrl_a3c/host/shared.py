@@ -42,6 +42,7 @@ class Arrays(NamedTuple):
     pushes: np.ndarray  # int64 [1]: pushes so far, of all workers
     pushing: np.ndarray  # int64 [1]: the worker that holds the lock or has the turn, or NOBODY
     stop: np.ndarray  # int64 [1]: not 0 if workers are to end
+    begun: np.ndarray  # int64 [W]: 1 for a worker that has pulled
     rollouts: np.ndarray  # int64 [W]: that each worker has pushed
     starts: np.ndarray  # int64 [W]: how often each worker was started
     steps: np.ndarray  # int64 [W]: of the rollout that a worker is in
@@ -81,7 +82,7 @@ def allocate(
         ("params", params.shape, np.dtype(params.dtype)),
         *((f"opt_state_{i}", x.shape, np.dtype(x.dtype)) for i, x in enumerate(opt_state)),
         *((name, (1,), np.dtype(np.int64)) for name in ("pushes", "pushing", "stop")),
-        *((name, (num_workers,), np.dtype(np.int64)) for name in ("rollouts", "starts", "steps")),
+        *((name, (num_workers,), np.dtype(np.int64)) for name in ("begun", "rollouts", "starts", "steps")),
         ("alive", (num_workers,), np.dtype(np.float64)),
         ("log", (num_pushes,), log),
     )

@@ -165,6 +165,9 @@ def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now
     steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
     with shared.lock:
         version, pulled, began = _pull(now)
+    now.begun[me] = 1
+    while own.push == "in_turn" and not (now.begun.all() or now.stop[0]):
+        time.sleep(0.001)  # all begin with the same parameters, as they do where workers are simulated
     while not now.stop[0]:
         params = jnp.asarray(pulled)
         draws = programs.draw(own.key, np.int32(now.rollouts[me]), worker)

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from benchmarks.learning import interquartile_mean, interval
-from benchmarks.record import markdown_table, save
+from benchmarks.record import describe, load, markdown_table, save
 from purejaxrl_a3c import a3c, evaluate, host, make_train, replace
 
 ENVS, EPISODES, SCORE = 16, 128, 475
@@ -66,9 +66,10 @@ def simulated(workers, frames, seeds):
 
 def start_seconds():
     """Seconds from the call to the first push of the last of `MANY` workers, with compilation."""
-    own = config("gym/CartPole-v1", MANY, 200 * MANY * 5)
+    own = config("gym/CartPole-v1", MANY, 10 * MANY * 5)
     started = time.monotonic()
-    result = host.train_async(own, jax.random.key(0), push="hogwild")
+    # In turn, nobody can do all the work before another has started.
+    result = host.train_async(own, jax.random.key(0), push="in_turn")
     whole = time.monotonic() - started
     firsts = [result.pushes.pushed[result.pushes.worker == worker].min() for worker in range(MANY)]
     # What is after the last push is counted too, and is short.
@@ -107,28 +108,50 @@ def table(rows):
 
 
 def main(seeds: int = 5, frames: int = 500_000):
-    """Measure and write results/workers.json and results/workers.md.
+    """Measure what results/workers.json lacks, and write it and results/workers.md after every row.
 
     Args:
         seeds: of each row.
         frames: of each run.
     """
-    rows = {}
+    before = load("workers")
+    if (before.get("frames"), before.get("seeds")) != (frames, seeds):
+        before = {}
+    rows, circumstances = before.get("rows", {}), before.get("measured", [])
+
+    def keep(**more):
+        circumstances.append(describe())
+        data = {"frames": frames, "seeds": seeds, "rows": rows, "measured": circumstances, **more}
+        save("workers", data, _text(data), circumstances)
+
     for workers in COUNTS:
         for push in PUSHES:
-            rows[f"{workers} real, {push}"] = [real(workers, push, frames, seed) for seed in range(seeds)]
-        rows[f"{workers} simulated"] = list(simulated(workers, frames, seeds))
-    start = start_seconds()
-    text = (
+            if (name := f"{workers} real, {push}") not in rows:
+                rows[name] = [real(workers, push, frames, seed) for seed in range(seeds)]
+                keep()
+        if (name := f"{workers} simulated") not in rows:
+            rows[name] = list(simulated(workers, frames, seeds))
+            keep()
+    if "start_seconds" not in before:
+        keep(start_seconds=start_seconds())
+
+
+def _text(data):
+    start = data.get("start_seconds")
+    return (
         f"A3C with processes that share {ENVS} of Gymnasium's CartPoles, and with simulated workers in gymnax's: "
-        f"return after {frames:,} frames (interquartile mean over {seeds} seeds, 95 % interval, {EPISODES} episodes "
-        f"with the most probable action), seconds of the run and until the mean return of 50 episodes was {SCORE} "
-        "(medians), staleness in pushes, and the time from a pull to the next push with its coefficient of "
-        "variation.\n\n"
-        + table(rows)
-        + f"\n{MANY} processes: {start:.1f} s from the call to the first push of the last one, with compilation.\n"
+        f"return after {data['frames']:,} frames (interquartile mean over {data['seeds']} seeds, 95 % interval, "
+        f"{EPISODES} episodes with the most probable action), seconds of the run and until the mean return of 50 "
+        f"episodes was {SCORE} (medians), staleness in pushes, and the time from a pull to the next push with its "
+        "coefficient of variation.\n\n"
+        + table(data["rows"])
+        + (
+            ""
+            if start is None
+            else f"\n{MANY} processes: {start:.1f} s from the call to the first push of the last "
+            "one, with compilation.\n"
+        )
     )
-    save("workers", {"rows": rows, "start_seconds": start}, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import solve
 from benchmarks.peers import __main__ as driver
-from benchmarks.peers import ours, plain_ppo, protocol, rejax_peer, sb3
+from benchmarks.peers import ours, ours_outside, plain_ppo, protocol, rejax_peer, sb3
 from benchmarks.peers.protocol import Task
 from purejaxrl_a3c import a2c, a3c, dqn, make_train, ppo, pqn, sac
 from purejaxrl_a3c.config import flat, replace
@@ -66,16 +66,24 @@ def _work_of_peer(comparison):
     given = sb3.settings(task)
     frames = task.num_envs * given["n_steps"]
     size = given.get("batch_size", frames)
-    widths = given["policy_kwargs"]["net_arch"]
-    assert widths["pi"] == widths["vf"]
     updates = given.get("n_epochs", 1) * frames // size
-    return task.env_id, task.num_envs, frames, updates, size, tuple(widths["pi"])
+    return task.env_id, task.num_envs, frames, updates, size, _widths(given["policy_kwargs"])
+
+
+def _widths(given):
+    """Of a policy of Stable-Baselines3."""
+    layers = given["net_arch"]
+    if isinstance(layers, dict):
+        assert layers["pi"] == layers["vf"]
+        return tuple(layers["pi"])
+    extractor = given.get("features_extractor_kwargs")
+    return tuple(layers) if extractor is None else (extractor["features_dim"], *layers)
 
 
 def _replayed_work_of_peer(comparison, task):
     if comparison.peer == "sb3":
         given = sb3.settings(task)
-        frames, updates, widths = given["train_freq"], given["gradient_steps"], given["policy_kwargs"]["net_arch"]
+        frames, updates, widths = given["train_freq"], given["gradient_steps"], _widths(given["policy_kwargs"])
         starts = given["learning_starts"]
     else:
         given = rejax_peer.settings(task, task.frames)
@@ -87,8 +95,10 @@ def _replayed_work_of_peer(comparison, task):
 
 def _work_of_ours(comparison, algorithm):
     task = protocol.parse(protocol.arguments(comparison.task_of_ours(algorithm)))
-    config = replace(MODULES[algorithm].Config(), **ours.settings(task))
+    script: Any = {"ours": ours, "ours_outside": ours_outside}[comparison.script]
+    config = replace(MODULES[algorithm].Config(), **script.settings(task))
     values = flat(config)
+    values["env_id"] = values["env_id"].removeprefix("gym/")
     count = values.get("num_minibatches", 1)
     envs = values["num_workers"] * values["envs_per_worker"] if algorithm == "a3c" else values["num_envs"]
     frames = config.build().frames_per_step
@@ -97,8 +107,8 @@ def _work_of_ours(comparison, algorithm):
         sizes = values["batch_size"], values["replay_size"], values["learning_starts"]
         updates = values["updates_per_iteration"]
         return values["env_id"], values["num_envs"], frames, updates, sizes, values["hidden_sizes"]
-    assert not values["shared_torso"]
-    assert values["activation"] == "tanh"
+    assert values["shared_torso"] == task.images
+    assert values["activation"] == ("relu" if task.images else "tanh")
     updates = values.get("epochs", 1) * count
     return values["env_id"], envs, frames, updates, frames // count, values["hidden_sizes"]
 

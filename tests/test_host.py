@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import InputError, a2c, a3c, dqn, host, load, make_train, ppo, pqn, r2d2, replace, rnd
+from purejaxrl_a3c import InputError, a2c, a3c, dqn, envs, host, load, make_train, ppo, pqn, r2d2, replace, rnd
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.host import lockstep
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony
@@ -148,9 +149,95 @@ def test_a_run_is_that_of_make_train_if_the_environments_are(name):
         np.testing.assert_allclose(result.metrics.losses[name], expected.metrics.losses[name])
 
 
-def stepped_from_outside(outside, key):
-    """The environments of `make_train` for this key, as a `HostEnv`."""
-    layout, env = outside.acting.layout, outside.acting.env
+CARTPOLE = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=100, hidden_sizes=(4,))
+
+WRAPPERS: dict[str, Any] = {
+    "a2c": {"frame_stack": 2, "observe": (0, 2), "normalize_observations": True},
+    "a2c, lstm": {"scale_rewards": True, "clip_rewards": 0.9},
+    "ppo": {"normalize_observations": True, "scale_rewards": True},
+    # Drawn uniformly: priorities would make differences of rounding larger.
+    "dqn": {"frame_stack": 3, "flatten": True, "scale_rewards": True, "prioritized": False},
+    "a3c": {"normalize_observations": True, "frame_stack": 2},
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrappers_show_the_same_as_in_make_train(name):
+    config = replace(CONFIGS[name], hidden_sizes=(8,), total_frames=600, **WRAPPERS[name])
+    key = jax.random.key(5)
+    expected = jax.jit(make_train(config))(key)
+    assert expected.metrics.episodes.sum() > 10
+    bare = envs.make(envs.Config(), 0.99)
+    result = host.train(config, key, stepped_from_outside(config.build().outside, key, bare))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6),
+        result.state.learner.params,
+        expected.state.learner.params,
+    )
+    np.testing.assert_allclose(result.metrics.return_sum, expected.metrics.return_sum)
+    here, there = (envs.normalize.get_statistics(one.state.actor_state.env) for one in (result, expected))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), here, there)
+
+
+def test_statistics_go_on_in_new_episodes():
+    config = replace(CARTPOLE, normalize_observations=True, frame_stack=2, total_frames=60)
+    run = lockstep.compile_run(config)
+    key = jax.random.key(0)
+    state, _ = run.advance(key, run.init(key), 3)
+    moments: Any = envs.normalize.get_statistics(state.actor_state.env)
+    copy = jax.tree.map(jnp.copy, state)  # as a checkpoint is: not the state that the environments belong to
+    after = run.advance(key, copy, 1)[0]
+    later: Any = envs.normalize.get_statistics(after.actor_state.env)
+    assert later.weight[0, 0] > moments.weight[0, 0] + 10
+
+
+def test_an_evaluation_sees_observations_under_the_statistics_of_the_state():
+    config = replace(CARTPOLE, hidden_sizes=(), normalize_observations=True)
+    state = host.train(config, jax.random.key(0)).state
+
+    def balancing(path, x):
+        """Towards where the pole falls: logits from its angle and its velocity."""
+        if "policy" not in jax.tree_util.keystr(path):
+            return x
+        return jnp.zeros_like(x).at[2:, 1].set(9.0) if x.shape == (4, 2) else jnp.zeros_like(x)
+
+    params = jax.tree_util.tree_map_with_path(balancing, state.learner.params)
+    state = state._replace(learner=state.learner._replace(params=params))
+    found = host.evaluate(config, state, jax.random.key(1), episodes=4, deterministic=True)
+    assert (found > 50).all()
+    moments: Any = envs.normalize.get_statistics(state.actor_state.env)
+    far = moments._replace(mean=moments.mean + 1e9)  # everything is -10 then, and the action always the same
+    state = state._replace(actor_state=state.actor_state._replace(env=state.actor_state.env._replace(statistics=far)))
+    found = host.evaluate(config, state, jax.random.key(1), episodes=4, deterministic=True)
+    assert (found < 12).all()
+
+
+@pytest.mark.parametrize("env_id", ["gym/CartPole-v1", "ale/Pong"])
+def test_a_time_limit_truncates(env_id):
+    env = host.make(env_id, 2, time_limit=6)
+    env.reset(0)
+    steps = [env.step(np.zeros(2, np.int32)) for _ in range(12)]
+    env.close()
+    np.testing.assert_array_equal([step.truncated.all() for step in steps], [t % 6 == 5 for t in range(12)])
+
+
+@pytest.mark.parametrize("env_id", ["gym/CartPole-v1", "ale/Pong"])
+def test_sticky_actions_repeat_the_action_before(env_id):
+    def seen(probability):
+        env = host.make(env_id, 1, sticky_actions=probability)
+        env.reset(0)
+        actions = [0] * 2 + [1 if env_id.startswith("gym") else 3] * 5
+        found = [env.step(np.array([action], np.int32)).obs for action in actions]
+        env.close()
+        return np.array(found)
+
+    assert (seen(0.9) != seen(None)).any()
+    np.testing.assert_array_equal(seen(0.0), seen(None))
+
+
+def stepped_from_outside(outside, key, env=None):
+    """The environments of `make_train` for this key, as a `HostEnv`; ``env``: without wrappers."""
+    layout, env = outside.acting.layout, env or outside.acting.env
     key_init, key_run = jax.random.split(key)
     shape = layout.workers, layout.envs
     env_keys = 2 if outside.objective is None else 4  # into how many keys the loop splits its own
@@ -163,7 +250,7 @@ def stepped_from_outside(outside, key):
 
     def reset(seed):
         del seed
-        start = acting.start(jax.random.split(key_init, env_keys)[1], outside.acting, None)
+        start = acting.start(jax.random.split(key_init, env_keys)[1], outside.acting._replace(env=env), None)
         now["state"] = start.env
         return flat(start.obs)
 
@@ -237,12 +324,12 @@ def stand_in(env):
         (replace(a2c.Config(), env_id="gym/NoSuchThing-v0"), "env_id: 'gym/NoSuchThing-v0'.*Gymnasium can make"),
         (replace(a2c.Config(), env_id="ale/Pongg"), "env_id: 'ale/Pongg'"),
         (
-            replace(a2c.Config(), env_id="gym/CartPole-v1", frame_stack=2),
-            "frame_stack: 2 .*1, for environments outside",
+            replace(a2c.Config(), env_id="gym/CartPole-v1", action_repeat=2),
+            "action_repeat: 2 .*1, for environments outside",
         ),
         (replace(a3c.Config(), env_id="gym/CartPole-v1", asynchrony=Asynchrony("clock")), "schedule: 'clock'"),
         (replace(rnd.Config(), env_id="gym/CartPole-v1"), "config: .*without a bonus"),
-        (a2c.Config(), "env_id: 'CartPole-v1'.*gym or ale and a slash"),
+        (a2c.Config(), "env_id: 'CartPole-v1'.*gym, ale, vizdoom and a slash"),
     ],
 )
 def test_what_cannot_be_trained_here_is_said_before(config, message):
@@ -262,9 +349,6 @@ def test_environments_of_another_shape_or_number_are_an_error():
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 3)))
     with pytest.raises(InputError, match=r"env: 'observation_shape \(2,\)'.*\(4,\)"):
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 2)))
-
-
-CARTPOLE = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=100, hidden_sizes=(4,))
 
 
 def breaking(at):
@@ -316,13 +400,12 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path):
 def test_the_command_line_keeps_what_was_learned_before_an_environment_failed(tmp_path, monkeypatch):
     from rich.console import Console
 
-    from purejaxrl_a3c.host import lockstep
     from purejaxrl_a3c.run import session
     from purejaxrl_a3c.run.interrupts import Interrupts
     from purejaxrl_a3c.run.options import Options
     from purejaxrl_a3c.run.request import Request
 
-    monkeypatch.setattr(lockstep, "make", lambda env_id, count: breaking(23))
+    monkeypatch.setattr(lockstep, "make_as_told", lambda config, count: breaking(23))
     request = Request("a2c", CARTPOLE, Options(out=tmp_path / "run"))
     said = r"iteration 4, step 2: ZeroDivisionError.*--resume"
     with Interrupts() as interrupts, pytest.raises(session.Stopped, match=said):

@@ -170,7 +170,7 @@ def test_a_worker_that_died_while_it_pushed_does_not_stop_the_others(push):
     shared = memory.allocate("threads", 2, zeros, [], 4, memory.log_type(1))
     now = memory.arrays(shared)
     now.pushing[0] = memory.NOBODY
-    told = [Assignment(worker, 1, 1, zeros, 0, (), push) for worker in range(2)]
+    told = [Assignment(worker, 1, 1, zeros, 0, push) for worker in range(2)]
     unused: Any = None
     crew = Crew(told, unused, lambda num_envs: 1 / 0, shared, "threads")  # type: ignore[arg-type,return-value]
     failure = crew.watch(timeout=1.0, max_restarts=0)

@@ -9,6 +9,7 @@ import pytest
 from test_networks import env_of
 
 from purejaxrl_a3c import a2c, evaluate, make_train, networks
+from purejaxrl_a3c.backend.convolution import convolve as fast_convolve
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Convolution
@@ -45,6 +46,35 @@ def test_a_convolution_equals_flaxs_own(leading, size, stride, padding, as_produ
     )
     assert mine.shape == expected.shape
     np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [None, 3])
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (2, 2), (4, 4), (8, 4), (5, 3)])
+def test_the_gradients_of_a_convolution_are_those_that_jax_derives(size, stride, seeds):
+    rng = np.random.default_rng(2)
+    leading = () if seeds is None else (seeds,)
+    images, kernel = (rng.normal(size=(*leading, *x)).astype(np.float32) for x in ((2, 11, 9, 3), (size, size, 3, 5)))
+    weights = rng.normal(size=_jaxs(images, kernel, stride, seeds).shape)
+
+    def gradients(function):
+        return jax.jit(jax.grad(lambda *x: (weights * function(*x)).sum(), (0, 1)))(images, kernel)
+
+    found = gradients(lambda *x: _mapped(lambda *one: fast_convolve(*one, stride), seeds)(*x))
+    expected = gradients(lambda images, kernel: _jaxs(images, kernel, stride, seeds))
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def _mapped(function, seeds):
+    return function if seeds is None else jax.vmap(function)
+
+
+def _jaxs(images, kernel, stride, seeds):
+    def one(images, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(images, kernel, (stride,) * 2, "VALID", dimension_numbers=layout)
+
+    return _mapped(one, seeds)(images, kernel)
 
 
 def test_convolutions_mapped_over_their_weights_are_each_their_own_and_no_grouped_convolution():

@@ -90,6 +90,44 @@ COMPARISONS = {
     "SB3 SAC, Pendulum of Gymnasium, 1 environment, 1 update of 256": Comparison(
         "sb3", "sac", ("sac",), replace(_SAC, frames=2_000), 4_000, "ours_outside"
     ),
+    # Atari with the settings of Schulman et al. 2017, and those of Mnih et al. 2015 but for the number of environments.
+    "SB3 PPO, Pong, 8 environments, 128 steps, 4 x 4 updates": Comparison(
+        "sb3",
+        "ppo",
+        ("ppo",),
+        Task(
+            env_id="ale/Pong",
+            num_envs=8,
+            rollout_length=128,
+            epochs=4,
+            num_minibatches=4,
+            hidden_sizes=(512,),
+            frames=8_192,
+        ),
+        16_384,
+        "ours_outside",
+    ),
+    "SB3 DQN, Pong, 8 environments, 2 updates of 32": Comparison(
+        "sb3",
+        "dqn",
+        ("dqn",),
+        Task(
+            env_id="ale/Pong",
+            num_envs=8,
+            rollout_length=1,
+            updates=2,
+            batch_size=32,
+            replay_size=20_000,
+            learning_starts=1_000,
+            hidden_sizes=(512,),
+            frames=8_000,
+        ),
+        16_000,
+        "ours_outside",
+    ),
+    "SB3 SAC, HalfCheetah of Gymnasium, 1 environment, 1 update of 256": Comparison(
+        "sb3", "sac", ("sac",), replace(_SAC, env_id="HalfCheetah-v5", frames=3_000), 6_000, "ours_outside"
+    ),
     # RL Baselines3 Zoo's settings for CartPole; those of Schulman et al. 2017 for Atari.
     "SB3 PPO, 8 environments, 32 steps, 20 x 1 updates": _sb3_ppo(512_000, num_envs=8, rollout_length=32, epochs=20),
     "SB3 PPO, 8 environments, 128 steps, 4 x 4 updates": _sb3_ppo(

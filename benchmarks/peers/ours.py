@@ -33,7 +33,13 @@ def settings(task: Task):
         "dqn": replayed | {"n_step": 1, "dueling": False},
         "sac": replayed,
     }
-    return shared | own[task.algorithm] | with_tuples(task.hyperparameters)
+    return shared | own[task.algorithm] | _for_images(task) | with_tuples(task.hyperparameters)
+
+
+def _for_images(task: Task) -> dict[str, Any]:
+    if not task.images:
+        return {}
+    return {"torso": "nature", "activation": "relu"} | ({"shared_torso": True} if task.algorithm != "dqn" else {})
 
 
 def main():

@@ -32,7 +32,8 @@ class Task:
     learning_starts: int = 1_000
     """Frames before the first of these gradient steps."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Of policy and value, which share nothing; tanh. In algorithms that learn from replay relu."""
+    """Of policy and value, which share nothing; tanh. In algorithms that learn from replay relu. After the convolutions
+    of Mnih et al. 2015, if observations are images: shared, and relu."""
     frames: int = 100_000
     """Of the run; at most, if there is a threshold."""
     seed: int = 0
@@ -46,6 +47,11 @@ class Task:
     """Of each evaluation, with the most probable action."""
     launched: float = 0.0
     """`time.time` before the driver started the process."""
+
+    @property
+    def images(self):
+        """Whether observations are images, of the Arcade Learning Environment."""
+        return self.env_id.startswith("ale/")
 
     @property
     def rollouts_per_piece(self):

@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["stable-baselines3==2.9.2", "gymnasium==1.4.0", "torch==2.15.0"]
+# dependencies = [
+#   "stable-baselines3==2.9.2", "gymnasium[mujoco]==1.4.0", "torch==2.15.0", "ale-py==0.12.1",
+#   "opencv-python-headless==5.0.0.93",
+# ]
 # ///
 """Stable-Baselines3's A2C, PPO, DQN and SAC, told and timed as ours are. The driver runs this, see ``__main__.py``.
 
@@ -23,14 +26,19 @@ def settings(task: Task):
     The networks of its A2C and PPO have tanh by default, those of DQN and SAC relu.
     """
     sizes = list(task.hidden_sizes)
-    on_policy = {"n_steps": task.rollout_length, "policy_kwargs": {"net_arch": {"pi": sizes, "vf": sizes}}}
+    actor_critic: dict[str, Any] = {"net_arch": {"pi": sizes, "vf": sizes}}
+    q_network: dict[str, Any] = {"net_arch": sizes}
+    if task.images:
+        # The convolutions of Mnih et al. 2015 and one layer, which policy and value share.
+        actor_critic = q_network = {"net_arch": [], "features_extractor_kwargs": {"features_dim": sizes[0]}}
+    on_policy = {"n_steps": task.rollout_length, "policy_kwargs": actor_critic}
     replayed = {
         "train_freq": task.rollout_length,  # steps of all environments
         "gradient_steps": task.updates,
         "batch_size": task.batch_size,
         "buffer_size": task.replay_size,
         "learning_starts": task.learning_starts,
-        "policy_kwargs": {"net_arch": sizes},
+        "policy_kwargs": q_network,
     }
     own: dict[str, Any] = {
         "a2c": on_policy,
@@ -51,16 +59,23 @@ def main():
     import gymnasium
     import torch
     from stable_baselines3 import A2C, DQN, PPO, SAC
+    from stable_baselines3.common.atari_wrappers import AtariWrapper
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.logger import Logger
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
     imported = time.perf_counter()
     torch.set_num_threads(cores())
 
     def environments(count):
-        # In this process, and without SB3's Monitor: for CartPole that is its fastest way.
-        return DummyVecEnv([lambda: gymnasium.make(task.env_id)] * count)
+        # In this process, and without SB3's Monitor: for CartPole that is its fastest way, and for Pong, too.
+        if not task.images:
+            return DummyVecEnv([lambda: gymnasium.make(task.env_id)] * count)
+        import ale_py
+
+        gymnasium.register_envs(ale_py)
+        name = task.env_id.removeprefix("ale/") + "NoFrameskip-v4"
+        return VecFrameStack(DummyVecEnv([lambda: AtariWrapper(gymnasium.make(name))] * count), 4)
 
     def read(value):
         """``lin_0.001`` is what RL Baselines3 Zoo writes for a linear schedule to 0, here over all of the frames."""
@@ -72,7 +87,7 @@ def main():
 
     model = None  # its schedules are asked before it is made
     model = {"a2c": A2C, "ppo": PPO, "dqn": DQN, "sac": SAC}[task.algorithm](
-        "MlpPolicy",
+        "CnnPolicy" if task.images else "MlpPolicy",
         environments(task.num_envs),
         seed=task.seed,
         device="cpu",

@@ -1,8 +1,19 @@
 """Environments: all of them are an `Env`, whichever library they come from."""
 
 from purejaxrl_a3c.envs.config import Config, Wrappers
-from purejaxrl_a3c.envs.make import SUITES, make, make_episodic
+from purejaxrl_a3c.envs.make import AROUND_STEPS, SUITES, changed, make, make_episodic
 from purejaxrl_a3c.envs.names import list_names
 from purejaxrl_a3c.envs.observer import Observer, make_observer
 
-__all__ = ["SUITES", "Config", "Observer", "Wrappers", "list_names", "make", "make_episodic", "make_observer"]
+__all__ = [
+    "AROUND_STEPS",
+    "SUITES",
+    "Config",
+    "Observer",
+    "Wrappers",
+    "changed",
+    "list_names",
+    "make",
+    "make_episodic",
+    "make_observer",
+]

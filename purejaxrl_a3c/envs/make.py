@@ -1,6 +1,7 @@
 """Makes the environment that a config describes: by name, or from an `Env` object, with wrappers around it."""
 
 import dataclasses
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -10,6 +11,7 @@ from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize, spaces, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
 from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
+from purejaxrl_a3c.envs.told import make_told
 from purejaxrl_a3c.types import Env
 
 
@@ -31,6 +33,9 @@ SUITES: dict[str, MakeEpisodic] = {
 } | dict.fromkeys(gymnasium.PREFIXES, gymnasium.make)
 """The suites by the prefix of their ``env_id``; a name without a prefix is gymnax's."""
 
+AROUND_STEPS = ("time_limit", "sticky_actions", "action_repeat", "stagger_resets")
+"""The wrappers that change what an environment does. The others change what the agent sees of it."""
+
 
 def make(config: Config, gamma: float | jax.Array) -> Env:
     """The environment that ``config`` describes.
@@ -49,15 +54,24 @@ def make(config: Config, gamma: float | jax.Array) -> Env:
     """
     if isinstance(config.env_id, Env) and config.env_id.freeze is not None:
         _check_self_resetting(config)
-        return config.env_id
-    w = config.wrappers
-    env = wrap_episodic(make_episodic(config.env_id, config.env_params), w, config.env_id)
-    env = wrappers.auto_reset(env, w.stagger_resets)
-    if w.normalize_observations:
-        env = normalize.normalize_observations(env)
-    if w.scale_rewards:
-        env = normalize.scale_rewards(env, gamma)
-    return env
+        return config.env_id if config.env_id.told is None else config.env_id._replace(told=None)
+
+    def wrap(env: Env, w: Wrappers) -> Env:
+        env = wrappers.auto_reset(wrap_episodic(env, w, config.env_id), w.stagger_resets)
+        env = normalize.normalize_observations(env) if w.normalize_observations else env
+        return normalize.scale_rewards(env, gamma) if w.scale_rewards else env
+
+    bare = make_episodic(config.env_id, config.env_params)
+    shown = dataclasses.replace(config.wrappers, **{name: getattr(Wrappers(), name) for name in AROUND_STEPS})
+    told = make_told(bare, partial(wrap, w=shown)) if changed(shown) else None
+    return wrap(bare, config.wrappers)._replace(told=told)
+
+
+def changed(w: Wrappers) -> dict[str, Any]:
+    """The settings that are not the defaults, by name."""
+    values = {field.name: (getattr(w, field.name), field.default) for field in dataclasses.fields(Wrappers)}
+    # A traced value has none that could be compared.
+    return {name: x for name, (x, default) in values.items() if isinstance(x, jax.Array | np.ndarray) or x != default}
 
 
 def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -> Env:
@@ -116,10 +130,9 @@ def _check_self_resetting(config: Config) -> None:
     """Check that an `Env` object which resets itself needs nothing that only an episodic one can be given."""
     env: Any = config.env_id
     _check_no_params(config.env_params)
-    for field in dataclasses.fields(Wrappers):
-        value = getattr(config.wrappers, field.name)
-        if isinstance(value, jax.Array | np.ndarray) or value != field.default:
-            reject(field.name, value, f"{field.default!r} for an Env that resets itself: it cannot be wrapped again")
+    for name, value in changed(config.wrappers).items():
+        default = getattr(Wrappers(), name)
+        reject(name, value, f"{default!r} for an Env that resets itself: it cannot be wrapped again")
     timestep = _check_env(env)
     if timestep.episode_return is None or timestep.episode_length is None:
         accepted = "an Env that reports episode_return and episode_length: see envs.wrappers.record_episodes"

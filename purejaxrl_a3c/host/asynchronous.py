@@ -13,11 +13,10 @@ from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host import shared as memory
+from purejaxrl_a3c.host.compiled import check_env, check_outside, env_key, make_init
 from purejaxrl_a3c.host.crew import Crew
-from purejaxrl_a3c.host.lockstep import check_env, check_outside, env_key, make_init
-from purejaxrl_a3c.host.programs import start_carry
 from purejaxrl_a3c.host.shared import Backend, Shared
-from purejaxrl_a3c.host.vector import HostEnv, make
+from purejaxrl_a3c.host.vector import HostEnv, make_as_told
 from purejaxrl_a3c.host.worker import Assignment, Push, compile_programs
 from purejaxrl_a3c.loops import EnvLayout
 from purejaxrl_a3c.loops.outside import Outside
@@ -117,8 +116,7 @@ def train_async(
         crew.end()
     result = _result(run)
     if failure is not None:
-        env_id = config.env.env_id if isinstance(config.env.env_id, str) else "the environment"
-        where = f"{env_id}, worker {failure.worker}, rollout {failure.rollout}, step {failure.step}"
+        where = f"{run.start.origin.env_name}, worker {failure.worker}, rollout {failure.rollout}, step {failure.step}"
         raise WorkerError(f"{where}: {failure.error}", result)
     return result
 
@@ -137,18 +135,20 @@ def _prepare(
     config: a3c.Config, key: Key, push: Push, backend: Backend, make_env: Callable[[int], HostEnv] | None
 ) -> tuple[_Run, Crew]:
     """Check, compile, and write the start of the run into the memory."""
-    outside = check_outside(config)
+    outside = check_outside(config, made=make_env is None)
     layout = outside.acting.layout
-    make_env = functools.partial(make, config.env.env_id) if make_env is None else make_env  # type: ignore[arg-type]
+    for name in ("normalize_observations", "scale_rewards"):
+        if getattr(config.env.wrappers, name):
+            reject(name, True, "False: workers that run at the same time share no statistics")
+    make_env = functools.partial(make_as_told, config) if make_env is None else make_env
     key_init, key_run = jax.random.split(key)
     seed = int(jax.random.randint(env_key(key_init), (), 0, 2**31 - 1))
     obs = _look_at(outside, make_env, seed)
     everywhere = np.broadcast_to(obs, (layout.workers, *obs.shape))
     start: Any = jax.jit(make_init(outside))(key_init, everywhere, None)
     num_pushes = layout.iterations * layout.workers
-    carry = jax.tree.map(np.asarray, start_carry(outside.acting, (1, layout.envs)))
     key_data = np.asarray(jax.random.key_data(key_run))
-    programs, reports = compile_programs(outside, start, config.make_optimizer(num_pushes), push, key_data, obs, carry)
+    programs, reports = compile_programs(outside, start, config.make_optimizer(num_pushes), push, key_data, obs)
     params, opt_state = ravel(start.learner.params), jax.tree.leaves(start.learner.opt_state)
     log = memory.log_type(len(reports))
     shared = memory.allocate(backend, layout.workers, params, opt_state, num_pushes, log)
@@ -157,8 +157,7 @@ def _prepare(
     now.pushing[0] = memory.NOBODY
     shared.turns[0].release()
     told = [
-        Assignment(worker, layout.envs, layout.rollout_length, key_data, seed, carry, push)
-        for worker in range(layout.workers)
+        Assignment(worker, layout.envs, layout.rollout_length, key_data, seed, push) for worker in range(layout.workers)
     ]
     return _Run(config, layout, start, reports, shared), Crew(told, programs, make_env, shared, backend)
 
@@ -167,7 +166,7 @@ def _look_at(outside: Outside, make_env: Callable[[int], HostEnv], seed: int) ->
     """First observations of one worker's environments, after checking that they are as the run expects."""
     env = make_env(outside.acting.layout.envs)
     try:
-        check_env(outside.acting.env, env, outside.acting.layout.envs)
+        check_env(outside, env, outside.acting.layout.envs)
         return env.reset(seed)
     finally:
         env.close()

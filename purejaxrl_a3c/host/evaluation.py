@@ -1,5 +1,6 @@
 """Evaluation over whole episodes in environments outside of JAX."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,10 +10,13 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host.asynchronous import AsyncResult
-from purejaxrl_a3c.host.lockstep import check_outside
-from purejaxrl_a3c.host.vector import HostEnv, make
+from purejaxrl_a3c.host.compiled import check_outside
+from purejaxrl_a3c.host.programs import start_carry
+from purejaxrl_a3c.host.vector import HostEnv, HostStep, make_as_told
+from purejaxrl_a3c.loops import acting
+from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
-from purejaxrl_a3c.types import Key, State
+from purejaxrl_a3c.types import Key, State, TimeStep
 
 
 def evaluate(
@@ -47,7 +51,8 @@ def evaluate(
     state = state.state if isinstance(state, Result | AsyncResult) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
-    for name, (here, there) in check_outside(config).origin.differences(state.origin).items():
+    outside = check_outside(config, made=env is None)
+    for name, (here, there) in outside.origin.differences(state.origin).items():
         reject(name, here, f"{there!r}, with which the state was trained")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
         return np.full(episodes, np.nan, np.float32)
@@ -62,19 +67,22 @@ def evaluate(
         noise = network.noise(key, jnp.arange(episodes, dtype=jnp.int32))
         return jax.vmap(one)(noise, carry, obs, first)
 
-    own = make(config.env.env_id, episodes) if env is None else env  # type: ignore[attr-defined]
+    start, later = _as_seen(outside, state)
+    own = make_as_told(config, episodes) if env is None else env
     try:
         if own.num_envs != episodes:
             reject("env", f"{own.num_envs} environments", f"{episodes} environments, one for each episode")
         key_env, key_act = jax.random.split(randomness.as_key(key))
         obs = own.reset(int(jax.random.randint(key_env, (), 0, 2**31 - 1)))
-        carry = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *x.shape)), network.carry())
+        wrappers, obs = start(obs)
+        carry = start_carry(outside.acting, (episodes,))
         first, running, returns = np.ones(episodes, bool), np.ones(episodes, bool), np.zeros(episodes, np.float32)
         for t in range(max_steps):
             carry, action = act(state, jax.random.fold_in(key_act, t), carry, obs, first)
             answer = own.step(np.asarray(action))
             returns = np.where(running, answer.episode_return, returns)
-            obs, first = answer.obs, answer.terminated | answer.truncated
+            wrappers, obs = later(wrappers, answer)
+            first = answer.terminated | answer.truncated
             running = running & ~first
             if not running.any():
                 return returns
@@ -82,3 +90,23 @@ def evaluate(
         if env is None:
             own.close()
     return reject("max_steps", max_steps, f"larger: {running.sum()} of {episodes} episodes had not ended")
+
+
+def _as_seen(outside: Outside, state: Any) -> tuple[Callable[[Any], Any], Callable[[Any, HostStep], Any]]:
+    """What the wrappers show an agent under the statistics of ``state``.
+
+    Returns:
+        ``(start, later)``: first observations ``[N, ...]`` -> (the wrappers' state, what the agent sees); (that state,
+        an answer) -> the same.
+    """
+    told = outside.acting.env.told
+    if told is None:
+        return lambda obs: ((), obs), lambda wrappers, answer: (wrappers, answer.obs)
+    frozen = told.freeze(acting.one_copy(state.actor_state))
+    show = jax.jit(jax.vmap(frozen.later))
+
+    def later(wrappers: Any, answer: HostStep) -> Any:
+        wrappers, shown = show(wrappers, TimeStep(**answer._asdict()))
+        return wrappers, shown.obs
+
+    return jax.jit(jax.vmap(frozen.start)), later

@@ -20,7 +20,7 @@ from purejaxrl_a3c.run import quiet
 def save(programs: Programs) -> bytes:
     """Compiled programs as bytes, so that each process need neither trace nor compile them."""
     compiled: Any = programs
-    return pickle.dumps([serialize_executable.serialize(one) for one in compiled])
+    return pickle.dumps([None if one is None else serialize_executable.serialize(one) for one in compiled])
 
 
 def run(own: Assignment, programs: bytes, make_env: Callable[[int], HostEnv], shared: Shared) -> None:
@@ -44,7 +44,8 @@ def run(own: Assignment, programs: bytes, make_env: Callable[[int], HostEnv], sh
 def load(programs: bytes) -> Programs:
     """What `save` has saved."""
     quiet.set_xla_level("CRITICAL")  # it was compiled on this machine; see `quiet` about the false alarms
-    loaded: list[Any] = [serialize_executable.deserialize_and_load(*one) for one in pickle.loads(programs)]
+    saved = pickle.loads(programs)
+    loaded: list[Any] = [None if one is None else serialize_executable.deserialize_and_load(*one) for one in saved]
     quiet.set_xla_level("WARNING", "NOTSET")
     return Programs(*loaded)
 

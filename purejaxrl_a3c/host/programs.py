@@ -13,7 +13,7 @@ from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.acting import Acting, levels
 from purejaxrl_a3c.loops.exploration import lasting_noise
 from purejaxrl_a3c.loops.outside import Outside
-from purejaxrl_a3c.types import Key, Params, Trajectory
+from purejaxrl_a3c.types import Key, Params, TimeStep, Told, Trajectory
 
 
 class Draws(NamedTuple):
@@ -23,6 +23,15 @@ class Draws(NamedTuple):
     level: Any  # of exploration, leaves [W, B]
 
 
+class Place(NamedTuple):
+    """Where environments are between two rollouts."""
+
+    obs: Any  # [W, B, ...], as the agent sees it
+    first: Any  # bool [W, B]
+    carry: Any  # leaves [W, B, ...]
+    wrappers: Any  # their state, leaves [W, B, ...]
+
+
 class Rollouts(NamedTuple):
     """What a rollout of all environments leaves: arrays of NumPy or, in a program, of JAX."""
 
@@ -30,6 +39,7 @@ class Rollouts(NamedTuple):
     carries: list[Any]  # after each step, leaves [W, B, ...]
     end_obs: Any  # [W, B, ...]: where the next rollout starts
     first: Any  # bool [W, B]: whether an episode starts there
+    wrappers: Any = ()  # their state there, leaves [W, B, ...]
 
 
 def draw(outside: Outside, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
@@ -68,13 +78,17 @@ def act(acting: Acting, params: Params, draws: Draws, step: jax.Array, carry: An
     return jax.vmap(jax.vmap(one, (None, 0, 0, 0, 0, 0)))(params, draws.level, noise, carry, obs, first)
 
 
+def show(told: Told) -> Callable[[Any, TimeStep], tuple[Any, TimeStep]]:
+    """``later`` of ``told``, for environments ``[W, B]``."""
+    return jax.vmap(jax.vmap(told.later))
+
+
 def collect(
     act: Callable[[int, Any, np.ndarray, np.ndarray], Any],
     env: HostEnv,
     length: int,
-    carry: Any,
-    obs: np.ndarray,
-    first: np.ndarray,
+    place: Place,
+    show: Callable[[Any, TimeStep], tuple[Any, TimeStep]] | None,
 ) -> Rollouts:
     """A rollout of all environments.
 
@@ -82,13 +96,13 @@ def collect(
         act: (step, carry, obs, first) -> as of `act`.
         env: the ``W * B`` environments.
         length: of the rollout, ``T``.
-        carry: leaves ``[W, B, ...]``.
-        obs: ``[W, B, ...]``.
-        first: bool ``[W, B]``.
+        place: where it starts.
+        show: as of `show`; None: there are no wrappers.
 
     Raises:
         ValueError: for an observation of another shape.
     """
+    obs, first, carry, wrappers = place
     shape = first.shape
     rows: dict[str, np.ndarray] = {}  # new arrays for every rollout: those of the last one may still be read
     carries: list[Any] = []
@@ -99,6 +113,9 @@ def collect(
         if answer.obs.shape[1:] != env.observation_shape:
             raise ValueError(f"an observation has shape {answer.obs.shape[1:]}, not {env.observation_shape}")
         answered = {name: x.reshape(*shape, *x.shape[1:]) for name, x in answer._asdict().items()}
+        if show is not None:
+            wrappers, shown = show(wrappers, TimeStep(**answered))
+            answered = {name: np.asarray(x) for name, x in shown._asdict().items()}
         next_obs = answered.pop("obs")
         row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob, **answered}
         for name, x in row.items():
@@ -107,7 +124,17 @@ def collect(
             rows[name][t] = x
         carries.append(carry)
         obs, first = next_obs, answered["terminated"] | answered["truncated"]
-    return Rollouts(rows, carries, obs, first)
+    return Rollouts(rows, carries, obs, first, wrappers)
+
+
+def end_of(rollouts: Rollouts) -> Place:
+    """Where a rollout ended."""
+    return Place(rollouts.end_obs, rollouts.first, rollouts.carries[-1], rollouts.wrappers)
+
+
+def to_actor_state(place: Place) -> rollout.ActorState:
+    """The part of a state that says where environments are."""
+    return rollout.ActorState(place.wrappers, place.obs, place.first, place.carry)
 
 
 def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
@@ -117,12 +144,29 @@ def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
     return Trajectory(**rows, carry=carry, next_carry=after, end_obs=rollouts.end_obs)
 
 
-def start_carry(acting: Acting, shape: tuple[int, int]) -> Any:
-    """The carries of ``[W, B]`` environments whose episodes begin."""
+def start_place(acting: Acting, obs: Any) -> Place:
+    """Where environments are whose episodes begin with these observations ``[W, B, ...]``."""
+    told, wrappers, first = acting.env.told, (), jnp.ones(obs.shape[:2], bool)
+    if told is not None:
+        wrappers, obs = jax.vmap(jax.vmap(told.start))(obs)
+    return Place(obs, first, start_carry(acting, first.shape), wrappers)
+
+
+def start_carry(acting: Acting, shape: tuple[int, ...]) -> Any:
+    """The carries of environments whose episodes begin, leaves ``[*shape, ...]``."""
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), acting.network.carry())
 
 
-def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any) -> Rollouts:
+def compile_show(told: Told | None, wrappers: Any, obs: Any) -> Any:
+    """`show`, compiled for wrappers with a state of these types and for such observations; None without wrappers."""
+    if told is None:
+        return None
+    number, flag, count = (jax.ShapeDtypeStruct(obs.shape[:2], dtype) for dtype in (jnp.float32, bool, jnp.int32))
+    types: Any = obs, number, flag, flag, obs, number, count
+    return jax.jit(show(told)).lower(wrappers, TimeStep(*types)).compile()
+
+
+def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any, wrappers: Any) -> Rollouts:
     """Shapes and dtypes of `Rollouts`.
 
     Args:
@@ -130,6 +174,7 @@ def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any) -> Rollout
         answer: shapes and dtypes of what `act` returns.
         obs: of all environments, ``[W, B, ...]``.
         first: bool ``[W, B]``.
+        wrappers: their state, leaves ``[W, B, ...]``.
     """
     carry, action, _, log_prob = answer
     fields = {
@@ -145,4 +190,4 @@ def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any) -> Rollout
         "episode_length": jax.ShapeDtypeStruct(first.shape, np.int32),
     }
     rows = {name: jax.ShapeDtypeStruct((length, *x.shape), x.dtype) for name, x in fields.items()}
-    return Rollouts(rows, [carry] * length, obs, first)
+    return Rollouts(rows, [carry] * length, obs, first, wrappers)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purejaxrl_a3c import checks
+from purejaxrl_a3c import checks, envs
 from purejaxrl_a3c.envs.suites import gymnasium as suite
 from purejaxrl_a3c.types import ActionSpace
 
@@ -37,21 +37,30 @@ class HostEnv(NamedTuple):
     observation_dtype: Any = np.float32
 
 
-def make(env_id: str, num_envs: int) -> HostEnv:
+def make(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float | None = None) -> HostEnv:
     """The environment that is called ``env_id``.
 
     Args:
         env_id: ``gym/NAME``, with a name that `gymnasium.make` knows, or ``ale/NAME``, with that of a game.
         num_envs: number of copies.
+        time_limit: steps after which an episode is truncated; 0: the environment's own limit.
+        sticky_actions: probability that the action before is taken again, in ``ale`` at each of the 4 frames of a step;
+            None: no repeats.
 
     Raises:
         InputError: if there is no such environment, the package is not installed, or an agent cannot see or act there.
     """
     checks.check_count("num_envs", num_envs)
     if not isinstance(env_id, str) or env_id.partition("/")[0] not in suite.PREFIXES:
-        accepted = f"a name that begins with {' or '.join(suite.PREFIXES)} and a slash; make_train takes the others"
+        accepted = f"a name that begins with {', '.join(suite.PREFIXES)} and a slash; make_train takes the others"
         checks.reject("env_id", env_id, accepted)
-    return from_gymnasium(suite.make_vector(env_id, num_envs), env_id)
+    return from_gymnasium(suite.make_vector(env_id, num_envs, time_limit, sticky_actions or 0.0), env_id)
+
+
+def make_as_told(config: Any, num_envs: int) -> HostEnv:
+    """The environment of a ``Config``, as it is below the wrappers that change what an agent sees of it."""
+    env: envs.Config = config.env
+    return make(str(env.env_id), num_envs, env.wrappers.time_limit, env.wrappers.sticky_actions)
 
 
 def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:

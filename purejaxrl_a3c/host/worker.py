@@ -12,12 +12,25 @@ import optax
 
 from purejaxrl_a3c.backend.vectors import ravel_and_back
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.programs import Draws, Rollouts, act, collect, draw, to_trajectories, types_of_rollouts
+from purejaxrl_a3c.host.programs import (
+    Draws,
+    Place,
+    Rollouts,
+    act,
+    collect,
+    compile_show,
+    draw,
+    end_of,
+    show,
+    start_place,
+    to_trajectories,
+    types_of_rollouts,
+)
 from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops.metrics import episode_sums
 from purejaxrl_a3c.loops.outside import Outside
-from purejaxrl_a3c.types import Params
+from purejaxrl_a3c.types import Params, TimeStep
 from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
 
 Push: TypeAlias = Literal["locked", "hogwild", "in_turn"]
@@ -31,10 +44,14 @@ _PATIENCE = 0.2  # seconds between looks at whether the run is to end
 class Programs(NamedTuple):
     """What a worker computes. Parameters are one vector ``[P]``."""
 
+    start: Callable[[Any], Place]
+    """first observations [1, B, ...] -> where the worker is then."""
     draw: Callable[..., Draws]
     """(key of the run as uint32, number of the rollout, worker int32 [1]) -> `Draws`."""
     act: Callable[..., Any]
     """(params, draws, step, carry, obs, first) -> as of `programs.act`."""
+    show: Callable[[Any, TimeStep], tuple[Any, TimeStep]] | None
+    """As `programs.show`; None without wrappers."""
     gradient: Callable[..., Any]
     """(params, rollouts, carry) -> (gradient [P], reports float32 [K], sums float32 [3])."""
     push: Callable[..., Any]
@@ -49,7 +66,6 @@ class Assignment(NamedTuple):
     rollout_length: int
     key: np.ndarray  # of the run, uint32
     seed: int  # of the environments at the first start
-    carry: Any  # at the start of an episode, leaves [1, B, ...]
     push: Push
 
 
@@ -69,7 +85,7 @@ def make_programs(
         treedef: the structure of the optimizer's state, of which programs see the leaves.
         adds: whether ``push`` returns what is to be added, not what comes of it.
     """
-    objective = outside.objective
+    objective, told = outside.objective, outside.acting.env.told
     assert objective is not None
 
     def draw_one(key: Any, number: Any, worker: Any) -> Draws:
@@ -92,7 +108,9 @@ def make_programs(
         after = new_params, jax.tree.leaves(new_state)
         return jax.tree.map(lambda new, old: new - old, after, (params, opt_state)) if adds else after
 
-    return Programs(draw_one, act_one, gradient, push)
+    return Programs(
+        partial(start_place, outside.acting), draw_one, act_one, None if told is None else show(told), gradient, push
+    )
 
 
 def _stack(named: dict[str, Any]) -> jax.Array:
@@ -106,7 +124,6 @@ def compile_programs(
     push: Push,
     key: np.ndarray,
     obs: np.ndarray,
-    carry: Any,
 ) -> tuple[Programs, list[str]]:
     """The compiled `Programs` of a run, and the names of the reports.
 
@@ -117,7 +134,6 @@ def compile_programs(
         push: how workers push.
         key: of the run, uint32.
         obs: first observations of one worker's environments, ``[B, ...]``.
-        carry: of one worker's environments, leaves ``[1, B, ...]``.
     """
     objective: Any = outside.objective
     params, unravel = ravel_and_back(start.learner.params)
@@ -125,19 +141,29 @@ def compile_programs(
     optimizer = optax.with_extra_args_support(optimizer)
     programs = make_programs(outside, optimizer, unravel, treedef, adds=push == "hogwild")
     worker, number = np.zeros(1, np.int32), np.int32(0)
-    obs, first = obs[None], np.ones((1, len(obs)), bool)
+    place = jax.eval_shape(programs.start, obs[None])
     draws = jax.eval_shape(programs.draw, key, number, worker)
-    acting = params, draws, number, carry, obs, first
-    rollouts = types_of_rollouts(
-        outside.acting.layout.rollout_length, jax.eval_shape(programs.act, *acting), obs, first
-    )
-    learning = params, rollouts, carry
-    arguments = (key, number, worker), acting, learning, (params, opt_state, params, number, params)
+    acting = params, draws, number, place.carry, place.obs, place.first
+    acted = jax.eval_shape(programs.act, *acting)
+    rollouts = types_of_rollouts(outside.acting.layout.rollout_length, acted, place.obs, place.first, place.wrappers)
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        compiled = [jax.jit(one).lower(*told).compile() for one, told in zip(programs, arguments, strict=True)]
-    trajectories = jax.eval_shape(lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, carry)
+        compiled = Programs(
+            start=_compile(programs.start, obs[None]),
+            draw=_compile(programs.draw, key, number, worker),
+            act=_compile(programs.act, *acting),
+            show=compile_show(outside.acting.env.told, place.wrappers, obs[None]),
+            gradient=_compile(programs.gradient, params, rollouts, place.carry),
+            push=_compile(programs.push, params, opt_state, params, number, params),
+        )
+    trajectories = jax.eval_shape(
+        lambda *told: jax.tree.map(lambda x: x[0], to_trajectories(*told)), rollouts, place.carry
+    )
     reported = jax.eval_shape(partial(vector_gradient_at, objective), start.learner.params, trajectories)[1]
-    return Programs(*compiled), sorted(reported)
+    return compiled, sorted(reported)
+
+
+def _compile(program: Any, *arguments: Any) -> Any:
+    return jax.jit(program).lower(*arguments).compile()
 
 
 def work(own: Assignment, programs: Programs, make_env: Callable[[int], HostEnv], shared: Shared) -> None:
@@ -161,7 +187,7 @@ def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now
     workers = len(now.rollouts)
     # Another start must not see the same episodes again.
     seed = (own.seed + me * own.envs + workers * own.envs * (int(now.starts[me]) - 1)) % 2**31
-    obs, first, carry = env.reset(seed).reshape(*shape, *env.observation_shape), np.ones(shape, bool), own.carry
+    place = programs.start(env.reset(seed).reshape(*shape, *env.observation_shape))
     steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
     with shared.lock:
         version, pulled, began = _pull(now)
@@ -176,9 +202,9 @@ def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now
             now.steps[me], now.alive[me] = t, time.monotonic()
             return programs.act(params, draws, steps[t], *seen)
 
-        rollouts = collect(act_at, env, own.rollout_length, carry, obs, first)
-        gradient, reports, sums = (np.asarray(x) for x in programs.gradient(params, rollouts, carry))
-        obs, first, carry = rollouts.end_obs, rollouts.first, rollouts.carries[-1]
+        rollouts = collect(act_at, env, own.rollout_length, place, programs.show)
+        gradient, reports, sums = (np.asarray(x) for x in programs.gradient(params, rollouts, place.carry))
+        place = end_of(rollouts)
         ready = time.monotonic()
         if not _enter(own, shared, now):
             return

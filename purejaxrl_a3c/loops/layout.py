@@ -28,6 +28,11 @@ class EnvLayout(NamedTuple):
     group_size: int = 0  # environments whose rollouts begin the same new episode; 0: rollouts go on
 
     @property
+    def total_envs(self) -> int:
+        """Number of environments, on all devices."""
+        return self.workers * self.envs
+
+    @property
     def frames(self) -> int:
         """Frames of one iteration, on all devices."""
         return self.workers * self.envs * self.rollout_length

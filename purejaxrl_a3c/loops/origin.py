@@ -19,6 +19,12 @@ class Origin:
 
     settings: tuple[tuple[str, Any], ...]
 
+    @property
+    def env_name(self) -> str:
+        """What errors call the environment."""
+        env_id = dict(self.settings)["env_id"]
+        return env_id if isinstance(env_id, str) else "the environment"
+
     def differences(self, other: "Origin") -> dict[str, tuple[Any, Any]]:
         """Settings that differ, each with the value here and there."""
         here, there = dict(self.settings), dict(other.settings)

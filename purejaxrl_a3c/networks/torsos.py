@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
+from purejaxrl_a3c.backend.convolution import convolve
 from purejaxrl_a3c.networks.initializers import orthogonal
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -109,10 +110,7 @@ def _multiply_patches(x: jax.Array, kernel: jax.Array, size: int, stride: int) -
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, size: int, stride: int) -> jax.Array:
-    images = x.reshape(-1, *x.shape[-3:])
-    window = kernel.reshape(size, size, x.shape[-1], -1)
-    layout = ("NHWC", "HWIO", "NHWC")
-    images = jax.lax.conv_general_dilated(images, window, (stride, stride), "VALID", dimension_numbers=layout)
+    images = convolve(x.reshape(-1, *x.shape[-3:]), kernel.reshape(size, size, x.shape[-1], -1), stride)
     return images.reshape(*x.shape[:-3], *images.shape[1:])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from purejaxrl_a3c import host
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs.suites import gymnasium
-from purejaxrl_a3c.host import lockstep
+from purejaxrl_a3c.host import compiled, lockstep
 from purejaxrl_a3c.run import chunks
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.devices import Devices
@@ -27,7 +27,7 @@ def state_types(config: Any, on: Devices | None = None) -> Any:
     Raises:
         InputError: for settings that do not fit.
     """
-    return lockstep.state_types(config) if is_outside(config) else chunks.state_types(config, on)
+    return compiled.state_types(config) if is_outside(config) else chunks.state_types(config, on)
 
 
 def compile_run(config: Any, on: Devices | None = None, pretrained: Pretrained | None = None) -> CompiledRun:

@@ -15,8 +15,9 @@ from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.types import ActionSpace, Env
 
-PREFIXES = ("gym", "ale")
-"""How names of these environments begin: ``gym/CartPole-v1``, ``ale/Pong``."""
+PREFIXES = ("gym", "ale", "vizdoom")
+"""How names of these environments begin: ``gym/CartPole-v1``, ``ale/Pong``, ``vizdoom/VizdoomBasic-v1``."""
+_SHRINK = 4  # pixels of ViZDoom's screen, in each direction, that become one
 
 
 class Interface(NamedTuple):
@@ -35,7 +36,7 @@ def make(env_id: str, name: str) -> Env:
     """The environment called ``name``, of which only shapes and actions can be used: its observations are zeros.
 
     Args:
-        env_id: the whole name, ``gym/NAME`` or ``ale/NAME``.
+        env_id: the whole name, ``gym/NAME``, ``ale/NAME`` or ``vizdoom/NAME``.
         name: as `gymnasium.make` knows it, or the name of a game.
 
     Raises:
@@ -58,12 +59,21 @@ def make(env_id: str, name: str) -> Env:
     return Env(reset, step, interface.observation_shape, interface.action_space)
 
 
-def make_vector(env_id: str, num_envs: int) -> Any:
+def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float = 0.0) -> Any:
     """A `gymnasium.vector.VectorEnv` of ``num_envs`` copies; the step that ends an episode resets its environment.
 
     The copies of ``gym/NAME`` step one after the other in this process. ``ale/NAME`` is `AtariVectorEnv` with its own
     defaults, those of Mnih et al. 2015, but for rewards, which are not clipped: an action lasts 4 frames, of which the
-    last 2 are merged, 4 grey images of 84 x 84 are stacked, and an episode begins with up to 30 idle frames.
+    last 2 are merged, 4 grey images of 84 x 84 are stacked, and an episode begins with up to 30 idle frames. An action
+    in ``vizdoom/NAME`` lasts 4 frames, too, and of its screen of 240 x 320 the agent sees grey means of 4 x 4 pixels,
+    60 x 80 x 1, and nothing of its other variables.
+
+    Args:
+        env_id: ``gym/NAME``, ``ale/NAME`` or ``vizdoom/NAME``. A package that registers its environments when it is
+            imported goes before the name: ``gym/highway_env:highway-v0``.
+        num_envs: number of copies.
+        time_limit: steps after which an episode is truncated; 0: the environment's own limit.
+        sticky_actions: probability that the action before is taken instead; in ``ale``, at each of the 4 frames.
 
     Raises:
         InputError: if the package is not installed, or does not know the name.
@@ -76,19 +86,54 @@ def make_vector(env_id: str, num_envs: int) -> Any:
         if suite == "ale":
             from ale_py import ALEInterface, LoggerMode, roms
             from ale_py.vector_env import AtariVectorEnv
+        if suite == "vizdoom":
+            import vizdoom.gymnasium_wrapper  # noqa: F401, it registers its environments
     except ImportError as error:
         checks.reject_missing_suite(env_id, error)
     if suite == "ale":
         ALEInterface.setLoggerMode(LoggerMode.Error)
         game = _snake_case(name)
         checks.check_known(env_id, game, roms.get_all_rom_ids())
-        return AtariVectorEnv(game, num_envs, autoreset_mode=AutoresetMode.SAME_STEP, reward_clipping=False)
+        limit: Any = {"max_num_frames_per_episode": 4 * time_limit} if time_limit else {}
+        return AtariVectorEnv(
+            game,
+            num_envs,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            reward_clipping=False,
+            repeat_action_probability=sticky_actions,
+            **limit,
+        )
+
+    if sticky_actions == 1:
+        checks.reject("sticky_actions", sticky_actions, "less than 1, in environments of Gymnasium")
+
+    def one() -> Any:
+        frames = {"frame_skip": 4} if suite == "vizdoom" else {}
+        env = gymnasium.make(name, max_episode_steps=time_limit or None, **frames)
+        env = _grey_screen(env) if suite == "vizdoom" else env
+        return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
+
     try:
-        copies = [lambda: gymnasium.make(name)] * num_envs
+        copies = [one] * num_envs
         # Without a copy of every observation: who steps this makes one.
         return SyncVectorEnv(copies, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     except gymnasium.error.Error as error:
         checks.reject("env_id", env_id, f"gym/ and a name that Gymnasium can make ({error})")
+
+
+def _grey_screen(env: Any) -> Any:
+    """ViZDoom's screen alone, grey and smaller."""
+    from gymnasium.spaces import Box
+    from gymnasium.wrappers import TransformObservation
+
+    height, width, _ = env.observation_space["screen"].shape
+    shape = height // _SHRINK, width // _SHRINK
+
+    def shrink(obs: dict[str, np.ndarray]) -> np.ndarray:
+        blocks = obs["screen"].reshape(shape[0], _SHRINK, shape[1], _SHRINK * 3)
+        return blocks.mean((1, 3)).astype(np.uint8)[..., None]
+
+    return TransformObservation(env, shrink, Box(0, 255, (*shape, 1), np.uint8))
 
 
 def _snake_case(name: str) -> str:

@@ -64,7 +64,7 @@ def run_peers(script: Any) -> None:
 
 
 def run_outside(script: Any) -> None:
-    task = dataclasses.replace(TASK, frames=60 * TASK.num_envs * TASK.rollout_length)
+    task = dataclasses.replace(TASK, frames=ours_outside.WARM + 60 * TASK.num_envs * TASK.rollout_length)
     for algorithm in ("a2c", "a3c"):
         row = train_here("ours_outside", "", dataclasses.replace(task, algorithm=algorithm))
         assert 0 < row["frames"] < task.frames

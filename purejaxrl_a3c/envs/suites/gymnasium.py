@@ -108,7 +108,7 @@ def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions:
         checks.reject("sticky_actions", sticky_actions, "less than 1, in environments of Gymnasium")
 
     def one() -> Any:
-        frames = {"frame_skip": 4} if suite == "vizdoom" else {}
+        frames: Any = {"frame_skip": 4} if suite == "vizdoom" else {}
         env = gymnasium.make(name, max_episode_steps=time_limit or None, **frames)
         env = _grey_screen(env) if suite == "vizdoom" else env
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env

@@ -225,7 +225,7 @@ def test_a_time_limit_truncates(env_id):
 def test_sticky_actions_repeat_the_action_before(env_id):
     def seen(probability):
         env = host.make(env_id, 1, sticky_actions=probability)
-        env.reset(0)
+        env.reset(1)
         actions = [0, 1 if env_id.startswith("gym") else 3] * 4
         found = [env.step(np.array([action], np.int32)).obs for action in actions]
         env.close()

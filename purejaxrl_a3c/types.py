@@ -287,6 +287,9 @@ class ClockedRule(NamedTuple):
     hold: Callable[[Learner, Objective, Trajectory], Learner] | None = None
     """(learner, objective, trajectories [L, B, T], of which shapes and dtypes are enough) -> learner with room for
     rollouts that are learned from later; called once, at the start of the run. None: there are none."""
+    learn_batch: Callable[[Key, Learner, Objective, Trajectory, jax.Array], tuple[Params, Any, Scalars]] | None = None
+    """(key, learner, objective, rollouts [R, parts, B, T], staleness of their parts, int32 [R, parts]) -> (params,
+    state of the optimizer, scalars to report): what the learner does with a batch. None: there is no queue."""
 
 
 class Bonus(NamedTuple):

@@ -120,9 +120,9 @@ COMPARISONS = {
             replay_size=20_000,
             learning_starts=1_000,
             hidden_sizes=(512,),
-            frames=8_000,
+            frames=6_000,
         ),
-        16_000,
+        10_000,
         "ours_outside",
     ),
     "SB3 SAC, HalfCheetah of Gymnasium, 1 environment, 1 update of 256": Comparison(

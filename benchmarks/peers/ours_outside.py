@@ -17,6 +17,8 @@ WARM = 1_600  # frames that are not timed, those of the first calls
 def settings(task: Task) -> dict[str, Any]:
     """What makes our ``Config`` do the work of ``task`` here."""
     own = ours.settings(task) | {"env_id": task.env_id if "/" in task.env_id else f"gym/{task.env_id}"}
+    if task.algorithm == "dqn":
+        own["double"] = False  # Stable-Baselines3's is not, either
     if task.algorithm == "a3c":
         own |= {"num_workers": WORKERS, "envs_per_worker": task.num_envs // WORKERS}
     return own

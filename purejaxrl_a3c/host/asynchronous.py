@@ -47,10 +47,10 @@ class WorkerError(RuntimeError):
     """A worker that could not go on, more often than was accepted.
 
     Attributes:
-        result: the `AsyncResult` until then; nothing that was learned is lost.
+        result: the `AsyncResult` or `ActorsResult` until then; nothing that was learned is lost.
     """
 
-    def __init__(self, message: str, result: AsyncResult) -> None:
+    def __init__(self, message: str, result: Any) -> None:
         """Keep what was learned."""
         super().__init__(message)
         self.result = result

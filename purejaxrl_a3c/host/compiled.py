@@ -143,18 +143,19 @@ def env_key(key: Key) -> Key:
     return jax.random.fold_in(key, 1)
 
 
-def check_outside(config: Any, made: bool = True) -> Outside:
+def check_outside(config: Any, made: bool = True, queue: bool = False) -> Outside:
     """What is left of the algorithm of ``config`` without its environments.
 
     Args:
         config: the ``Config`` of an algorithm.
         made: whether its environments are made of ``config``; otherwise they are the user's.
+        queue: whether it may have a queue between actors and learner.
 
     Raises:
         InputError: for an algorithm or a setting that cannot be used here.
     """
     outside: Outside = build(config).outside
-    if outside.refusal is not None:
+    if outside.refusal is not None and not (queue and outside.refusal[:2] == ("schedule", "queue")):
         reject(*outside.refusal)
     wrappers = envs.changed(config.env.wrappers)
     for name in ("action_repeat", "stagger_resets") if made else envs.AROUND_STEPS:

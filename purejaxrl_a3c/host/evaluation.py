@@ -9,6 +9,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host.actors import ActorsResult
 from purejaxrl_a3c.host.asynchronous import AsyncResult
 from purejaxrl_a3c.host.compiled import check_outside
 from purejaxrl_a3c.host.programs import start_carry
@@ -21,7 +22,7 @@ from purejaxrl_a3c.types import Key, State, TimeStep
 
 def evaluate(
     config: AlgorithmConfig,
-    state: State | Result | AsyncResult,
+    state: State | Result | AsyncResult | ActorsResult,
     key: Key,
     episodes: int = 16,
     deterministic: bool = False,
@@ -32,7 +33,7 @@ def evaluate(
 
     Args:
         config: the ``Config`` that ``state`` was trained with.
-        state: what `host.train` or `host.train_async` returned, or its ``state``.
+        state: what `host.train`, `host.train_async` or `host.train_actors` returned, or its ``state``.
         key: consumed.
         episodes: ``N``, an int >= 1.
         deterministic: take the most probable action instead of a sampled one.
@@ -48,10 +49,10 @@ def evaluate(
     """
     check_count("episodes", episodes)
     check_count("max_steps", max_steps)
-    state = state.state if isinstance(state, Result | AsyncResult) else state
+    state = state.state if isinstance(state, Result | AsyncResult | ActorsResult) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
-    outside = check_outside(config, made=env is None)
+    outside = check_outside(config, made=env is None, queue=True)
     for name, (here, there) in outside.origin.differences(state.origin).items():
         reject(name, here, f"{there!r}, with which the state was trained")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):

@@ -44,12 +44,23 @@ class Rollouts(NamedTuple):
 
 def draw(outside: Outside, key: Key, number: jax.Array, workers: jax.Array) -> Draws:
     """The `Draws` of these workers, int32 ``[W]``, for iteration ``number`` of the run with this key."""
-    acting, layout = outside.acting, outside.acting.layout
-    index = randomness.components(layout.numbers(workers), layout.rollout_length)
-    noise, _ = rollout.draw(acting.network, outside.key_act(jax.random.fold_in(key, number)), index)
+    return draw_at(outside.acting, outside.key_act(jax.random.fold_in(key, number)), number, workers, workers)
+
+
+def draw_at(acting: Acting, key: Key, number: jax.Array, workers: jax.Array, drawn_as: jax.Array) -> Draws:
+    """The `Draws` of a rollout.
+
+    Args:
+        acting: what acts.
+        key: consumed.
+        number: of the iteration, int32 ``[]``.
+        workers: who acts, int32 ``[W]``.
+        drawn_as: the numbers of workers by which random numbers are drawn, int32 ``[W]``.
+    """
+    index = randomness.components(acting.layout.numbers(drawn_as), acting.layout.rollout_length)
+    noise, _ = rollout.draw(acting.network, key, index)
     noise = lasting_noise(acting.exploration, noise, axis=2)
-    level = levels(acting, number, workers)
-    return Draws(jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), noise), level)
+    return Draws(jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), noise), levels(acting, number, workers))
 
 
 def act(acting: Acting, params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:

@@ -134,7 +134,9 @@ def outside(parts: Parts) -> Outside:
     def start(key: Key, actor_state: rollout.ActorState, params: Params | None) -> State:
         key_network, _, key_rule, key_bonus = jax.random.split(key, 4)
         params = parts.network.init(key_network) if params is None else params
-        return start_learning(key_rule, key_bonus, parts, params, actor_state)
+        # Rollouts that are learned from later are not part of the state here.
+        own = parts._replace(rule=rule._replace(hold=None)) if isinstance(rule, ClockedRule) else parts
+        return start_learning(key_rule, key_bonus, own, params, actor_state)
 
     def learn(
         key: Key, state: State, level: Any, actor_state: rollout.ActorState, trajectories: Trajectory
@@ -147,7 +149,8 @@ def outside(parts: Parts) -> Outside:
         refusal = "config", "one with a bonus", "one without a bonus, for environments outside of JAX"
     elif isinstance(rule, ClockedRule):
         schedule = "queue" if rule.hold else "clock"
-        refusal = "schedule", schedule, "random or round_robin, for environments outside of JAX"
+        accepted = "random or round_robin, for environments outside of JAX; host.train_actors has a queue"
+        refusal = "schedule", schedule, accepted
     elif parts.layout.group_size:
         accepted = "0: environments outside of JAX cannot begin the same episode"
         refusal = "group_size", parts.layout.group_size, accepted
@@ -159,6 +162,7 @@ def outside(parts: Parts) -> Outside:
         learn=learn,
         origin=parts.origin,
         objective=parts.objective,
+        rule=rule,
         refusal=refusal,
     )
 

@@ -8,7 +8,7 @@ import jax
 from purejaxrl_a3c.loops.acting import Acting
 from purejaxrl_a3c.loops.origin import Origin
 from purejaxrl_a3c.loops.rollout import ActorState
-from purejaxrl_a3c.types import Key, Metrics, Objective, Params, Trajectory
+from purejaxrl_a3c.types import ClockedRule, Key, Metrics, Objective, Params, Trajectory, UpdateRule
 
 
 class Outside(NamedTuple):
@@ -31,6 +31,8 @@ class Outside(NamedTuple):
     origin: Origin
     objective: Objective | None = None
     """Of an on-policy algorithm."""
+    rule: UpdateRule | ClockedRule | None = None
+    """Likewise."""
     refusal: tuple[str, Any, str] | None = None
     """Why its environments cannot be outside of JAX, as arguments of `checks.reject`; None if they can."""
 

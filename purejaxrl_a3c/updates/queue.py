@@ -171,7 +171,26 @@ def next_event(queue: Queue, service: Service, state: QueueState) -> tuple[Queue
     """
     worker = state.left.argmin().astype(jnp.int32)
     of_learner = state.learner_left <= state.left[worker]
-    state = _pass(state, jnp.minimum(state.learner_left, state.left[worker]))
+    return happen(queue, service, state, of_learner, worker, jnp.minimum(state.learner_left, state.left[worker]))
+
+
+def happen(
+    queue: Queue, service: Service, state: QueueState, of_learner: jax.Array, worker: jax.Array, time: jax.Array
+) -> tuple[QueueState, QueueEvent]:
+    """The event that is told, whichever was to be the next.
+
+    Args:
+        queue: the `Queue`.
+        service: how long rollouts take.
+        state: the `QueueState`.
+        of_learner: bool ``[]``, whether the learner ends an update; otherwise the worker ends a part.
+        worker: int32 ``[]``.
+        time: float32 ``[]``, since the last event.
+
+    Returns:
+        The `QueueState` after it, and the `QueueEvent`.
+    """
+    state = _pass(state, time)
     state = state._replace(
         event=state.event + 1,
         version=state.version + of_learner,

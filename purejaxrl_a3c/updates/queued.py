@@ -76,7 +76,12 @@ def queued(learning: Learning, settings: Queue, service: Service, num_workers: i
         rollouts = jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape[1:]), x.dtype), trajectories)
         learner = learner._replace(rollouts=rollouts)
         taken = jnp.zeros(settings.batch_rollouts, jnp.int32)
-        reported = jax.eval_shape(lambda: learn(jax.random.key(0), learner, objective, taken, taken[:, None])[2])
+
+        def learn() -> Scalars:
+            batch = jax.tree.map(lambda x: x[taken], rollouts)
+            return learn_batch(jax.random.key(0), learner, objective, batch, taken[:, None])[2]
+
+        reported = jax.eval_shape(learn)
         return learner._replace(reported={name: jnp.float32(0) for name in reported})
 
     def next_batch(key: Key, learner: Learner, remaining: int | jax.Array) -> tuple[Learner, QueueBatch]:
@@ -88,10 +93,9 @@ def queued(learning: Learning, settings: Queue, service: Service, num_workers: i
     def actor(learner: Learner, batch: QueueBatch) -> Params:
         return jax.tree.map(lambda x: x[batch.workers], learner.snapshots)
 
-    def learn(
-        key: Key, learner: Learner, objective: Objective, taken: jax.Array, staleness: jax.Array
-    ) -> tuple[jax.Array, Any, Scalars]:
-        rollouts = jax.tree.map(lambda x: x[taken], learner.rollouts)
+    def learn_batch(
+        key: Key, learner: Learner, objective: Objective, rollouts: Trajectory, staleness: jax.Array
+    ) -> tuple[Params, Any, Scalars]:
         vector, unravel = ravel_and_back(learner.params)
         told = {"staleness": staleness.max(), "pulled": vector}
         batch = joined(rollouts, staleness)
@@ -113,7 +117,8 @@ def queued(learning: Learning, settings: Queue, service: Service, num_workers: i
         def take() -> tuple[Any, ...]:
             # Two events of the learner can follow one push, and then have the same key.
             key_learn = jax.random.fold_in(key, event.number)
-            params, state, reported = learn(key_learn, learner, objective, event.taken, staleness)
+            rollouts = jax.tree.map(lambda x: x[event.taken], learner.rollouts)
+            params, state, reported = learn_batch(key_learn, learner, objective, rollouts, staleness)
             counts = add_to_histogram(learner.staleness, staleness.ravel())
             return params, state, reported, counts
 
@@ -127,15 +132,15 @@ def queued(learning: Learning, settings: Queue, service: Service, num_workers: i
         learner = learner._replace(
             params=params, opt_state=opt_state, reported=reported, staleness=counts, snapshots=snapshots
         )
-        return learner, {name: x[None] for name, x in (reported | _usage(learner.queue, event)).items()}
+        return learner, {name: x[None] for name, x in (reported | usage(learner.queue, event)).items()}
 
     def split_learner(learner: Learner) -> Any:
         return split.copied(learner)._replace(rollouts=split.along(2, learner.rollouts))
 
-    return ClockedRule(init, next_batch, actor, update, split_learner, hold)
+    return ClockedRule(init, next_batch, actor, update, split_learner, hold, learn_batch)
 
 
-def _usage(state: QueueState, event: QueueEvent) -> Scalars:
+def usage(state: QueueState, event: QueueEvent) -> Scalars:
     """Scalars to report of the queue."""
     finished = state.admitted + state.discarded - jnp.isfinite(state.left).sum()
     return {

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import devices, kill, record, redraw, schedules, solve, suites
+from benchmarks import actors, devices, kill, outside, record, redraw, schedules, solve, suites
 from benchmarks.claims import corrections, discarding, policy_lag, speedup, tasks
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
@@ -25,6 +26,8 @@ from purejaxrl_a3c import a2c, dqn, replace
 
 FOLDER = Path(record.__file__).parent
 OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
+CARTPOLE = outside.Row("CartPole", "ppo", "gym/CartPole-v1", 256, 1, 2, {"rollout-length": 16, "clip-values": True})
+ACTORS: dict[str, object] = {"num_workers": 2, "envs_per_worker": 2, "hidden_sizes": (4,)}
 SEEDS = Sizes(seeds=2, frames=1_600)
 
 
@@ -68,6 +71,13 @@ def run_outside(script: Any) -> None:
     for algorithm in ("a2c", "a3c"):
         row = train_here("ours_outside", "", dataclasses.replace(task, algorithm=algorithm))
         assert 0 < row["frames"] < task.frames
+
+
+def run_learning_outside(script: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(script, "RUNS", Path(folder))
+        script.main()
+        assert record.rows_of("outside")["PPO on CartPole"]["runs"][0]["return"] >= 8
 
 
 def run_solve(script: Any) -> None:
@@ -181,6 +191,8 @@ SMALL = {
     "solve": Small({"ROWS": {"A2C on CartPole-v1": SOLVE}}, run_solve),
     "speed": Small({"COMPILED": ("a2c",), "COMPILATIONS": 1}, main("small", 1, 1e-3)),
     "surface": Small({}, main("HEAD")),
+    "actors": Small({"ROWS": {"CartPole": actors.Row("gym/CartPole-v1", 1_600, ACTORS)}}, main(turns=1)),
+    "outside": Small({"ROWS": {"PPO on CartPole": CARTPOLE}}, run_learning_outside),
     "workers": Small({"COUNTS": (2,), "PUSHES": ("locked",), "MANY": 2, "EPISODES": 2}, main(2, 800)),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(
@@ -251,6 +263,7 @@ LONG = (
     "claims.bounded",
     "claims.periodic",
     "workers",
+    "outside",
 )
 
 

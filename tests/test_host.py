@@ -20,7 +20,7 @@ from purejaxrl_a3c.updates import Asynchrony
 
 pytest.importorskip("gymnasium")
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 
 class Counting(gymnasium.Env):
@@ -48,9 +48,21 @@ def vector(mode, count=2):
     return SyncVectorEnv([Counting] * count, autoreset_mode=mode)
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-def test_episodes_end_where_they_should_in_each_way_of_resetting(mode):
-    env = host.from_gymnasium(vector(mode))
+def in_processes():
+    """Each of the copies in a process of its own, with observations in shared memory."""
+    return AsyncVectorEnv([Counting] * 2, context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+WAYS: dict[str, Any] = {
+    "same step": lambda: vector(AutoresetMode.SAME_STEP),
+    "disabled": lambda: vector(AutoresetMode.DISABLED),
+    "in processes": in_processes,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_episodes_end_where_they_should_in_each_way_of_resetting(way):
+    env = host.from_gymnasium(WAYS[way]())
     assert (env.num_envs, env.observation_shape, env.action_space) == (2, (2,), spaces.Discrete(2))
     np.testing.assert_array_equal(env.reset(3), [[0, 0], [0, 0]])
     steps = [env.step(np.array([1, 0])) for _ in range(6)]  # the first one terminates, the second is cut off
@@ -64,6 +76,7 @@ def test_episodes_end_where_they_should_in_each_way_of_resetting(mode):
     np.testing.assert_array_equal([s.episode_return[0] for s in steps], [10, 20, 30, 10, 20, 30])
     np.testing.assert_array_equal([s.episode_length[1] for s in steps], [1, 2, 3, 4, 5, 1])
     assert steps[0].obs.dtype == steps[0].reward.dtype == np.float32
+    env.close()
 
 
 def test_what_was_returned_does_not_change_with_the_next_step():
@@ -115,6 +128,29 @@ def test_atari_shows_channels_last_and_keeps_the_score():
     env.close()
     assert (steps[-1].obs != obs).any()
     assert steps[-1].episode_return.min() < 0  # who does not move loses
+
+
+@pytest.mark.parametrize(
+    ("env_id", "package", "shape", "space"),
+    [
+        ("vizdoom/VizdoomBasic-v1", "vizdoom", (60, 80, 1), spaces.Discrete(4)),
+        ("gym/HalfCheetah-v5", "mujoco", (17,), spaces.Continuous(6)),
+        ("gym/highway_env:highway-fast-v0", "highway_env", (5, 5), spaces.Discrete(5)),
+    ],
+)
+def test_environments_of_extras_step(env_id, package, shape, space, tmp_path, monkeypatch):
+    pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)  # ViZDoom and MuJoCo write files where they are started
+    env = host.make(env_id, 2)
+    assert (env.observation_shape, env.action_space) == (shape, space)
+    obs = env.reset(0)
+    assert (obs.shape, obs.dtype) == ((2, *shape), np.uint8 if package == "vizdoom" else np.float32)
+    actions = np.ones((2, 6), np.float32) if isinstance(space, spaces.Continuous) else np.array([1, 0], np.int32)
+    steps = [env.step(actions) for _ in range(4)]
+    env.close()
+    assert all((step.obs != obs).any() for step in steps)
+    assert (steps[-1].episode_length == 4).all()
+    assert (steps[-1].episode_return != 0).all()
 
 
 CONFIGS: dict[str, Any] = {
@@ -430,7 +466,7 @@ def test_the_command_line_refuses_what_it_cannot_train(tmp_path):
 
 @pytest.mark.slow
 def test_a2c_learns_gymnasiums_cartpole():
-    config = replace(a2c.Config(), env_id="gym/CartPole-v1", total_frames=300_000)
+    config = replace(a2c.Config(), env_id="gym/CartPole-v1", total_frames=500_000)
     returns = [
         host.evaluate(config, host.train(config, jax.random.key(seed)), jax.random.key(9), deterministic=True).mean()
         for seed in range(3)

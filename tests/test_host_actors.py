@@ -94,7 +94,7 @@ def test_actors_that_take_turns_with_the_learner_learn_the_same_whoever_is_faste
         host.train_actors(config, jax.random.key(0), deterministic=fixed, make_env=walking) for fixed in (False, True)
     )
     jax.tree.map(np.testing.assert_array_equal, real.state.learner.params, simulated.state.learner.params)
-    assert real.updates.staleness.shape == (29, 1, 1)  # from the last rollout nothing is learned any more
+    assert real.updates.staleness.shape == (30, 1, 1)
     assert not real.updates.staleness.any()
 
 
@@ -182,7 +182,7 @@ def test_an_error_of_what_learns_ends_the_run(monkeypatch):
     [
         (a2c.Config(), {}, "config: .*ppo.Config or impala.Config"),
         (IMPALA, {}, "schedule: 'random'.*queue"),
-        (CONFIGS["ppo"], {}, "distribution: 'exponential'.* unless deterministic"),
+        (CONFIGS["ppo"], {}, "service_law: 'exponential'.* unless deterministic"),
         (CONFIGS["impala"], {"timeout": 0}, "timeout: 0 .*> 0"),
         (replace(RACING, normalize_observations=True), {}, "normalize_observations: True"),
         (replace(RACING, time_limit=3), {}, "time_limit: 3 .*0, for environments of one's own"),

@@ -12,6 +12,7 @@ from purejaxrl_a3c import devices, dqn, envs, make_train, networks, objectives, 
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import EpsilonConfig, epsilon_greedy
+from purejaxrl_a3c.loops.agent import as_vectors
 from purejaxrl_a3c.run import memory
 from purejaxrl_a3c.run.chunks import state_types
 
@@ -86,6 +87,21 @@ def test_a_soft_target_moves_by_its_rate_and_a_copy_is_exact():
     np.testing.assert_array_equal(objectives.follow(slow, fast, 0.25, jnp.bool_(False)), slow)
     np.testing.assert_allclose(objectives.follow(slow, fast, 0.25, True), [2.0, 3.0, 7.5e7])
     np.testing.assert_array_equal(objectives.follow(slow, fast, 1.0, jnp.bool_(True)), fast)
+
+
+def test_large_networks_stay_trees_and_learn_the_same(monkeypatch):
+    config = replace(dqn.Config(), total_frames=2_000, learning_starts=200, replay_size=1_000, target_update_every=7)
+    vectors = jax.jit(make_train(config))(jax.random.key(0))
+    monkeypatch.setattr("purejaxrl_a3c.loops.agent._LARGEST_VECTOR", 0)
+    jax.clear_caches()  # of what was traced with vectors
+    trees = jax.jit(make_train(config))(jax.random.key(0))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        (trees.state.learner.params, trees.state.learner.target),
+        (vectors.state.learner.params, vectors.state.learner.target),
+    )
+    learner = trees.state.learner
+    assert jax.tree.structure(as_vectors(learner)[0].params) == jax.tree.structure(learner.params)
 
 
 def test_epsilon_falls_linearly_in_frames_and_is_1_before_learning_starts():

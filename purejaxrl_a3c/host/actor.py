@@ -26,7 +26,7 @@ from purejaxrl_a3c.loops.metrics import episode_sums
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Key, Params, Scalars, TimeStep
 from purejaxrl_a3c.updates.queue import QueueEvent, QueueState, happen
-from purejaxrl_a3c.updates.queued import Learner
+from purejaxrl_a3c.updates.queued import Learner, usage
 
 _SUMMED = ("terminated", "truncated", "episode_return", "episode_length")
 
@@ -70,8 +70,8 @@ class Programs(NamedTuple):
     learn: Callable[..., tuple[Params, Any, Scalars]]
     """(key of the run, number of the last push, number of the event, learner, rollouts and carries at their start, R
     lists of parts, staleness int32 [R, parts]) -> as of `ClockedRule.learn_batch`."""
-    happen: Callable[..., tuple[QueueState, QueueEvent]]
-    """(state, of_learner, worker, time) -> as of `queue.happen`."""
+    happen: Callable[..., tuple[QueueState, QueueEvent, Scalars]]
+    """(state, of_learner, worker, time) -> as of `queue.happen`, and what `queued.usage` reports."""
 
 
 def rows_to_sum(rollouts: Rollouts) -> dict[str, Any]:
@@ -116,8 +116,9 @@ def compile_programs(
         key_learn = jax.random.fold_in(keys(key, push)[2], event)
         return rule.learn_batch(key_learn, learner, objective, batch, staleness)
 
-    def happens(state: QueueState, of_learner: Any, worker: Any, time: Any) -> tuple[QueueState, QueueEvent]:
-        return happen(settings, asynchrony.service, state, of_learner, worker, time)
+    def happens(state: QueueState, of_learner: Any, worker: Any, time: Any) -> Any:
+        state, event = happen(settings, asynchrony.service, state, of_learner, worker, time)
+        return state, event, usage(state, event)
 
     key, number, worker = jax.random.key(0), jnp.int32(0), jnp.zeros(1, jnp.int32)
     start = jax.jit(lambda obs: start_place(acting, obs))

@@ -26,7 +26,6 @@ from purejaxrl_a3c.updates import Asynchrony
 from purejaxrl_a3c.updates import queue as schedule
 from purejaxrl_a3c.updates.clock import Service
 from purejaxrl_a3c.updates.queue import QueueEvent
-from purejaxrl_a3c.updates.queued import usage
 from purejaxrl_a3c.updates.staleness import add_to_histogram
 
 LEARNER = -1
@@ -166,7 +165,8 @@ class _Run:
         self._tasks_given, self._pushes, self._learns = [0] * layout.workers, 0, False
         self._parts: list[list[Any]] = [[] for _ in range(layout.workers)]  # of unfinished rollouts
         self._held: dict[int, list[Any]] = {}  # finished rollouts by their place
-        self._sums: list[Any] = []  # since the last row
+        self._sums: list[Any] = []  # since the last row, as the next ones
+        self._used: list[dict[str, np.ndarray]] = []
         self._rows: list[tuple[dict[str, float], Any]] = []
         self._staleness: list[np.ndarray] = []
         self._taken: list[float] = []
@@ -266,7 +266,7 @@ class _Run:
             self._happen(who, passed)
             if self._pushes > before and self._pushes % self._layout.workers == 0:
                 self._rows.append((self._report(), jax.device_get(self._sums)))
-                self._sums = []
+                self._sums, self._used = [], []
                 if on_progress is not None:
                     on_progress(len(self._rows) * self._layout.frames)
             if self._pushes == self._total:
@@ -279,14 +279,15 @@ class _Run:
         told, pushes = self._arrived.pop(who), self._pushes
         worker = jnp.int32(0 if who == LEARNER else who)
         arguments = self._queue, jnp.bool_(who == LEARNER), worker, jnp.float32(passed)
-        self._queue, event = self._programs.happen(*arguments)
-        event = self._event = jax.device_get(event)
+        self._queue, *found = self._programs.happen(*arguments)
+        event, used = jax.device_get(found)
         if who == LEARNER:
             self._end_update(told)
             if event.version % self._asynchrony.queue.publish_every == 0:
                 self._published = self._learner.params
         else:
             self._pushes += 1
+            self._used.append(used)
             self._sums.append(self._programs.sums(actor.rows_to_sum(told.rollouts)))
             self._parts[who].append((told.rollouts, told.carry))
             if len(self._parts[who]) == self._asynchrony.queue.parts_per_rollout:
@@ -313,7 +314,8 @@ class _Run:
     def _report(self) -> dict[str, float]:
         found = dict(self._reported)
         found["staleness_mean"] = found.pop("staleness")
-        found |= {name: float(x) for name, x in usage(self._queue, self._event).items()}
+        found |= {name: float(np.mean([one[name] for one in self._used])) for name in self._used[0]}
+        found["virtual_time"] = float(self._used[-1]["virtual_time"])
         return found | {"wall_time": time.monotonic() - self._began}
 
     def end(self) -> None:

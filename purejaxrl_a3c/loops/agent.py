@@ -91,6 +91,10 @@ class Agent(NamedTuple):
     """Steps of an item, which then begins where a rollout does; None: an item is any single step."""
 
 
+_LARGEST_VECTOR = 2**20
+"""Numbers of a part above which it stays a tree: copies of so many take longer than kernels for every leaf."""
+
+
 class Learner(NamedTuple):
     """What an agent learns, and how far it is."""
 
@@ -102,19 +106,30 @@ class Learner(NamedTuple):
 
 def start(agent: Agent, params: Params) -> Learner:
     """The `Learner` at the start of a run."""
-    opt_state = {name: part.optimizer.init(ravel(params[name])) for name, part in agent.parts.items()}
+    opt_state = {name: part.optimizer.init(_pack(params[name])) for name, part in agent.parts.items()}
     return Learner(params, {name: params[name] for name in agent.with_target}, opt_state, jnp.int32(0))
 
 
+def _pack(params: Params) -> Any:
+    return ravel(params) if _size(params) <= _LARGEST_VECTOR else params
+
+
+def _unpack(params: Params) -> Callable[[Any], Params]:
+    return ravel_and_back(params)[1] if _size(params) <= _LARGEST_VECTOR else lambda params: params
+
+
+def _size(params: Params) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 def as_vectors(learner: Learner) -> tuple[Learner, Callable[[Learner], Learner]]:
-    """The learner with every part as one vector, and the function that undoes it.
+    """The learner with every part as one vector, unless it is large, and the function that undoes it.
 
     Many small updates in turn take fewer kernels on vectors than leaf by leaf.
     """
-    raveled = {name: ravel_and_back(params) for name, params in learner.params.items()}
-    unravel = {name: back for name, (_, back) in raveled.items()}
-    vectors = {name: vector for name, (vector, _) in raveled.items()}
-    targets = {name: ravel(params) for name, params in learner.target.items()}
+    unravel = {name: _unpack(params) for name, params in learner.params.items()}
+    vectors = {name: _pack(params) for name, params in learner.params.items()}
+    targets = {name: _pack(params) for name, params in learner.target.items()}
 
     def undo(learner: Learner) -> Learner:
         def trees(vectors: Params) -> Params:
@@ -156,7 +171,7 @@ def update(
     params, opt_state = {}, {}
     skipped, clipped, square = jnp.float32(0), jnp.float32(0), jnp.float32(0)
     for name, part in agent.parts.items():
-        gradient = ravel(gradients[name])
+        gradient = _pack(gradients[name])
         norm = optax.tree.norm(gradient)
         square += jnp.square(norm)
         turn = None if part.every == 1 else vectors.updates % part.every == 0

@@ -16,7 +16,7 @@ from purejaxrl_a3c import a3c, evaluate, host, make_train, replace
 
 ENVS, EPISODES, SCORE = 16, 128, 475
 COUNTS, PUSHES = (1, 2, 4), ("locked", "hogwild")
-MANY = 16  # workers that are started
+MANY, STARTS = 16, 5  # workers that are started, and how often
 
 
 def config(env_id, workers, frames):
@@ -133,7 +133,7 @@ def main(seeds: int = 5, frames: int = 500_000):
             rows[name] = list(simulated(workers, frames, seeds))
             keep()
     if "start_seconds" not in before:
-        keep(start_seconds=start_seconds())
+        keep(start_seconds=[start_seconds() for _ in range(STARTS)])
 
 
 def _text(data):
@@ -148,7 +148,7 @@ def _text(data):
         + (
             ""
             if start is None
-            else f"\n{MANY} processes: {start:.1f} s from the call to the first push of the last "
+            else f"\n{MANY} processes: {spread(start, 1)} s from the call to the first push of the last "
             "one, with compilation.\n"
         )
     )

@@ -48,12 +48,14 @@ def test_a_convolution_equals_flaxs_own(leading, size, stride, padding, as_produ
     np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("seeds", [None, 3])
+@pytest.mark.parametrize(("seeds", "count"), [(None, 2), (3, 2), (None, 130), (3, 130)])
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2), (2, 2), (4, 4), (8, 4), (5, 3)])
-def test_the_gradients_of_a_convolution_are_those_that_jax_derives(size, stride, seeds):
+def test_the_gradients_of_a_convolution_are_those_that_jax_derives(size, stride, seeds, count):
     rng = np.random.default_rng(2)
     leading = () if seeds is None else (seeds,)
-    images, kernel = (rng.normal(size=(*leading, *x)).astype(np.float32) for x in ((2, 11, 9, 3), (size, size, 3, 5)))
+    images, kernel = (
+        rng.normal(size=(*leading, *x)).astype(np.float32) for x in ((count, 11, 9, 3), (size, size, 3, 5))
+    )
     weights = rng.normal(size=_jaxs(images, kernel, stride, seeds).shape)
 
     def gradients(function):
@@ -62,7 +64,7 @@ def test_the_gradients_of_a_convolution_are_those_that_jax_derives(size, stride,
     found = gradients(lambda *x: _mapped(lambda *one: fast_convolve(*one, stride), seeds)(*x))
     expected = gradients(lambda images, kernel: _jaxs(images, kernel, stride, seeds))
     for mine, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=5e-4)
 
 
 def _mapped(function, seeds):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_MANY = 128  # images, from which on the copies that blocks take pay
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -41,37 +42,26 @@ def _elsewhere(images: jax.Array, kernel: jax.Array, grad: jax.Array, stride: in
 
 
 def _on_cpu(images: jax.Array, kernel: jax.Array, grad: jax.Array, stride: int) -> tuple[jax.Array, ...]:
-    if stride == 1:
-        return _of_images(kernel, grad), _of_kernel(images, grad)
-    if kernel.shape[0] % stride:
+    if stride == 1 or kernel.shape[0] % stride or len(grad) < _MANY:
         return _dilated(images, kernel, grad, stride)
-    # With blocks of stride x stride pixels in the place of channels the stride is 1, and no product is with zeros.
+    return _in_blocks(images, kernel, grad, stride)
+
+
+def _in_blocks(images: jax.Array, kernel: jax.Array, grad: jax.Array, stride: int) -> tuple[jax.Array, ...]:
+    """Both gradients, with blocks of ``stride`` x ``stride`` pixels as channels: no product is with zeros then."""
     count, channels, features = kernel.shape[0] // stride, kernel.shape[2], kernel.shape[3]
     height, width = (windows + count - 1 for windows in grad.shape[1:3])  # of the pixels in any window, in blocks
     blocks = kernel.reshape(count, stride, count, stride, channels, features).transpose(0, 2, 1, 3, 4, 5)
     blocks = blocks.reshape(count, count, -1, features)
-    found = _of_images(blocks, grad)
+    pads = [(count - 1, count - 1)] * 2
+    flipped = jnp.swapaxes(blocks[::-1, ::-1], 2, 3)
+    found = jax.lax.conv_general_dilated(grad, flipped, (1, 1), pads, dimension_numbers=_LAYOUT)
     found = found.reshape(len(grad), height, width, stride, stride, channels).transpose(0, 1, 3, 2, 4, 5)
     found = found.reshape(len(grad), height * stride, width * stride, channels)
     beyond = [(0, whole - part) for whole, part in zip(images.shape, found.shape, strict=True)]
     covered = images[:, : height * stride, : width * stride].reshape(len(grad), height, stride, width, stride, channels)
     covered = covered.transpose(0, 1, 3, 2, 4, 5).reshape(len(grad), height, width, -1)
     return jnp.pad(found, beyond), _of_blocks(covered, grad, kernel.shape, count)
-
-
-def _of_images(kernel: jax.Array, grad: jax.Array) -> jax.Array:
-    """The gradient of the images, for a stride of 1."""
-    ahead = kernel.shape[0] - 1
-    flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    return jax.lax.conv_general_dilated(grad, flipped, (1, 1), [(ahead, ahead)] * 2, dimension_numbers=_LAYOUT)
-
-
-def _of_kernel(images: jax.Array, grad: jax.Array) -> jax.Array:
-    """The gradient of the windows, for a stride of 1: channels take the place of images, and images of channels."""
-    found = jax.lax.conv_general_dilated(
-        images.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3), (1, 1), "VALID", dimension_numbers=_LAYOUT
-    )
-    return found.transpose(1, 2, 0, 3)
 
 
 def _of_blocks(blocks: jax.Array, grad: jax.Array, shape: tuple[int, ...], count: int) -> jax.Array:
@@ -89,7 +79,7 @@ def _of_blocks(blocks: jax.Array, grad: jax.Array, shape: tuple[int, ...], count
 
 
 def _dilated(images: jax.Array, kernel: jax.Array, grad: jax.Array, stride: int) -> tuple[jax.Array, ...]:
-    """Both gradients, for windows whose size is not a multiple of the stride."""
+    """Both gradients, with zeros between the windows; channels take the place of images, and images of channels."""
     ahead = kernel.shape[0] - 1
     height, width = ((count - 1) * stride + 1 for count in grad.shape[1:3])  # from the first to the last window
     pads = [(ahead, images.shape[1] - height), (ahead, images.shape[2] - width)]

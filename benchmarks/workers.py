@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from benchmarks.learning import interquartile_mean, interval
-from benchmarks.record import describe, load, markdown_table, save
+from benchmarks.record import describe, load, markdown_table, save, spread
 from purejaxrl_a3c import a3c, evaluate, host, make_train, replace
 
 ENVS, EPISODES, SCORE = 16, 128, 475

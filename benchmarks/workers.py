@@ -4,7 +4,8 @@
 many simulated workers in gymnax's CartPole. Then it starts 16 processes and waits until all of them have pushed.
 """
 
-import time
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -65,15 +66,9 @@ def simulated(workers, frames, seeds):
 
 
 def start_seconds():
-    """Seconds from the call to the first push of the last of `MANY` workers, with compilation."""
-    own = config("gym/CartPole-v1", MANY, 10 * MANY * 5)
-    started = time.monotonic()
-    # In turn, nobody can do all the work before another has started.
-    result = host.train_async(own, jax.random.key(0), push="in_turn")
-    whole = time.monotonic() - started
-    firsts = [result.pushes.pushed[result.pushes.worker == worker].min() for worker in range(MANY)]
-    # What is after the last push is counted too, and is short.
-    return whole - float(result.pushes.pushed.max()) + max(firsts)
+    """Seconds until all of `MANY` workers have pushed, see ``benchmarks/start.py``."""
+    command = [sys.executable, "-m", "benchmarks.start", str(MANY)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _return_cell(values):

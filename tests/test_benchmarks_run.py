@@ -193,6 +193,7 @@ SMALL = {
     "surface": Small({}, main("HEAD")),
     "actors": Small({"ROWS": {"CartPole": actors.Row("gym/CartPole-v1", 1_600, ACTORS)}}, main(turns=1)),
     "outside": Small({"ROWS": {"PPO on CartPole": CARTPOLE}}, run_learning_outside),
+    "start": Small({}, lambda script: script.start_seconds(2), 0),
     "workers": Small({"COUNTS": (2,), "PUSHES": ("locked",), "MANY": 2, "STARTS": 1, "EPISODES": 2}, main(2, 800)),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(
@@ -264,6 +265,7 @@ LONG = (
     "claims.periodic",
     "workers",
     "outside",
+    "start",
 )
 
 

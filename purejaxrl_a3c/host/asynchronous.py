@@ -84,8 +84,8 @@ def train_async(
     round_robin; workers wait for each other then. The others do not repeat: who pushes when is up to the machine.
 
     Processes are started from a server, as Python's `multiprocessing` does it: a script must begin its work below
-    ``if __name__ == "__main__":``. Workers compute on the CPU. What is measured of each push takes some 100 bytes
-    of memory.
+    ``if __name__ == "__main__":``, and each process imports the script anew, with all that it imports. Workers compute
+    on the CPU. What is measured of each push takes some 100 bytes of memory.
 
     Args:
         config: of A3C, with the default ``asynchrony``, as nothing of it is simulated here.

@@ -1,7 +1,7 @@
 """Actors and a learner outside of JAX: what a fixed order of events costs, and how stale the rollouts are.
 
 ``python -m benchmarks.actors`` trains IMPALA with `host.train_actors`, racing and in the order of the simulation, and
-with `host.train`, where all environments step together and nothing is stale, in turn in one process.
+with `host.train`, where all environments step together and staleness is simulated, in turn in one process.
 """
 
 import time
@@ -43,7 +43,7 @@ WAYS = ("actors, racing", "actors, fixed order", "lockstep")
 
 
 def config(row: Row, way: str):
-    """The same work each way: 20 steps in 16 environments, and an update of the rollouts of two actors or of one."""
+    """The same work each way: 20 steps in each environment, and an update for the rollout of each actor or worker."""
     own = replace(impala.Config(), env_id=row.env_id, total_frames=row.frames, reads="newest", lag=0.0, **row.settings)
     if way == "lockstep":
         return own

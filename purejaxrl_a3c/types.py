@@ -111,6 +111,19 @@ def _same(value: Any) -> Any:
     return value
 
 
+class Told(NamedTuple):
+    """The wrappers around one copy of an environment that something else steps: they are told what it answers."""
+
+    env: Any
+    """The `Env` without the wrappers. It need not be able to step."""
+    start: Callable[[Observation], tuple[EnvState, Observation]]
+    """first observation of an episode -> (state of the wrappers, observation that the agent sees)."""
+    later: Callable[[EnvState, TimeStep], tuple[EnvState, TimeStep]]
+    """(state of the wrappers, answer to an action) -> (state, the same as the agent sees it)."""
+    freeze: Callable[[EnvState], "Told"]
+    """State of the wrappers -> those for evaluation, which keep that state's statistics."""
+
+
 class Env(NamedTuple):
     """An environment as pure functions, for a single copy of it.
 
@@ -133,21 +146,8 @@ class Env(NamedTuple):
     """An observation as the suite's own library gives it -> that of the bare episodic environment, before wrappers."""
     to_native: Callable[[Action], Any] = _same
     """An action of ``action_space`` -> the action that the suite's own library takes."""
-    told: "Told | None" = None
+    told: Told | None = None
     """The wrappers of this environment without it; None if there are none."""
-
-
-class Told(NamedTuple):
-    """The wrappers around one copy of an environment that something else steps: they are told what it answers."""
-
-    env: Env
-    """The environment without the wrappers. It need not be able to step."""
-    start: Callable[[Observation], tuple[EnvState, Observation]]
-    """first observation of an episode -> (state of the wrappers, observation that the agent sees)."""
-    later: Callable[[EnvState, TimeStep], tuple[EnvState, TimeStep]]
-    """(state of the wrappers, answer to an action) -> (state, the same as the agent sees it)."""
-    freeze: Callable[[EnvState], "Told"]
-    """State of the wrappers -> those for evaluation, which keep that state's statistics."""
 
 
 class Outputs(NamedTuple):

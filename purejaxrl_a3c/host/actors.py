@@ -161,7 +161,7 @@ class _Run:
         self._told: queue.Queue[Part | _Learned | Failure] = queue.Queue()
         self._arrived: dict[int, Any] = {}  # what was told and has not had its turn, by who told it
         self._given: list[Task | None] = [None] * layout.workers  # the last task of each actor
-        self._restarts = [max_restarts] * layout.workers
+        self._failures, self._max_restarts = [0] * layout.workers, max_restarts
         self._tasks_given, self._pushes, self._learns = [0] * layout.workers, 0, False
         self._parts: list[list[Any]] = [[] for _ in range(layout.workers)]  # of unfinished rollouts
         self._held: dict[int, list[Any]] = {}  # finished rollouts by their place
@@ -195,7 +195,7 @@ class _Run:
     def _start_actor(self, worker: int) -> None:
         layout = self._layout
         # Another start must not see the same episodes again.
-        seed = (self._seed + worker * layout.envs + self._restarts[worker] * layout.total_envs) % 2**31
+        seed = (self._seed + worker * layout.envs + self._failures[worker] * layout.total_envs) % 2**31
         self._tasks[worker] = queue.Queue()
         arguments = worker, self._key, self._programs, self._make_env, seed, layout.rollout_length
         threading.Thread(target=actor.work, args=(*arguments, self._tasks[worker], self._told), daemon=True).start()
@@ -234,10 +234,10 @@ class _Run:
         except queue.Empty:
             raise self._error(f"no actor did anything for {self._timeout:g} s") from None
         if isinstance(told, Failure):
-            if told.worker == LEARNER or not self._restarts[told.worker]:
+            if told.worker == LEARNER or self._failures[told.worker] == self._max_restarts:
                 where = "the learner" if told.worker == LEARNER else f"actor {told.worker}, step {told.step}"
                 raise self._error(f"{where}: {type(told.error).__name__}: {told.error}") from told.error
-            self._restarts[told.worker] -= 1
+            self._failures[told.worker] += 1
             self._start_actor(told.worker)
             if (task := self._given[told.worker]) is not None:
                 self._tasks[told.worker].put(task)

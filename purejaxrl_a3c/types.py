@@ -120,8 +120,8 @@ class Told(NamedTuple):
     """first observation of an episode -> (state of the wrappers, observation that the agent sees)."""
     later: Callable[[EnvState, TimeStep], tuple[EnvState, TimeStep]]
     """(state of the wrappers, answer to an action) -> (state, the same as the agent sees it)."""
-    freeze: Callable[[EnvState], "Told"]
-    """State of the wrappers -> those for evaluation, which keep that state's statistics."""
+    freeze: Callable[[EnvState], Any]
+    """State of the wrappers -> the `Told` for evaluation, which keeps that state's statistics."""
 
 
 class Env(NamedTuple):

@@ -81,7 +81,8 @@ def train_async(
 
     Parameters and the optimizer's statistics lie in memory that all workers share (Mnih et al. 2016, arXiv 1602.01783).
     A run with ``push="in_turn"`` repeats, if its environments do, and is that of `host.train` with the schedule
-    round_robin; workers wait for each other then. The others do not repeat: who pushes when is up to the machine.
+    round_robin; workers wait for each other then. The others do not repeat: who pushes when is up to the machine. All
+    workers begin together, when the last of them has its environments.
 
     Processes are started from a server, as Python's `multiprocessing` does it: a script must begin its work below
     ``if __name__ == "__main__":``, and each process imports the script anew, with all that it imports. Workers compute

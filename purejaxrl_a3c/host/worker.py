@@ -192,8 +192,8 @@ def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now
     with shared.lock:
         version, pulled, began = _pull(now)
     now.begun[me] = 1
-    while own.push == "in_turn" and not (now.begun.all() or now.stop[0]):
-        time.sleep(0.001)  # all begin with the same parameters, as they do where workers are simulated
+    while not (now.begun.all() or now.stop[0]):
+        time.sleep(0.001)  # all begin together and with the same parameters, as they do where workers are simulated
     while not now.stop[0]:
         params = jnp.asarray(pulled)
         draws = programs.draw(own.key, np.int32(now.rollouts[me]), worker)

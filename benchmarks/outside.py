@@ -32,7 +32,6 @@ FIRST_SEED = 10  # settings were tried on those before
 class Row(NamedTuple):
     """Runs of one algorithm in one environment."""
 
-    title: str  # of the environment
     algorithm: str
     env_id: str
     frames: int
@@ -44,7 +43,6 @@ class Row(NamedTuple):
 ROWS = {
     # RL Baselines3 Zoo's settings for Atari, with three passes; a hidden layer of 512 as in Mnih et al. 2015.
     "PPO on Pong": Row(
-        "Pong",
         "ppo",
         "ale/Pong",
         1_000_000,
@@ -66,7 +64,6 @@ ROWS = {
     ),
     # The settings of Haarnoja et al. 2018.
     "SAC on HalfCheetah": Row(
-        "HalfCheetah",
         "sac",
         "gym/HalfCheetah-v5",
         300_000,
@@ -84,7 +81,6 @@ ROWS = {
         },
     ),
     "PPO on ViZDoom Basic": Row(
-        "ViZDoom Basic",
         "ppo",
         "vizdoom/VizdoomBasic-v1",
         200_000,  # after 100,000 two of the seeds 0 to 4 still had episodes without a hit
@@ -106,7 +102,6 @@ ROWS = {
     ),
     # highway-env's own settings for DQN, and its faster variant of the environment, as its documentation trains in.
     "DQN on highway-fast": Row(
-        "highway-fast",
         "dqn",
         "gym/highway_env:highway-fast-v0",
         20_000,

@@ -26,7 +26,7 @@ from purejaxrl_a3c import a2c, dqn, replace
 
 FOLDER = Path(record.__file__).parent
 OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
-CARTPOLE = outside.Row("CartPole", "ppo", "gym/CartPole-v1", 256, 1, 2, {"rollout-length": 16, "clip-values": True})
+CARTPOLE = outside.Row("ppo", "gym/CartPole-v1", 256, 1, 2, {"rollout-length": 16, "clip-values": True})
 ACTORS: dict[str, object] = {"num_workers": 2, "envs_per_worker": 2, "hidden_sizes": (4,)}
 SEEDS = Sizes(seeds=2, frames=1_600)
 

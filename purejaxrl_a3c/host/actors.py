@@ -18,7 +18,7 @@ from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.host import actor
 from purejaxrl_a3c.host.actor import Failure, Part, Task
 from purejaxrl_a3c.host.asynchronous import WorkerError
-from purejaxrl_a3c.host.compiled import check_env, check_outside, env_key, make_init
+from purejaxrl_a3c.host.compiled import check_env, check_no_statistics, check_outside, env_key, make_init
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Key, Metrics, State
@@ -117,9 +117,7 @@ def _check(config: Any, deterministic: bool, made: bool) -> Outside:
         for name, value in simulated.items():
             if value != defaults[name]:
                 reject(name, value, f"{defaults[name]!r} unless deterministic is True: nothing is simulated here")
-    for name in ("normalize_observations", "scale_rewards"):
-        if getattr(config.env.wrappers, name):
-            reject(name, True, "False: actors that run at the same time share no statistics")
+    check_no_statistics(config)
     return outside
 
 

@@ -13,7 +13,7 @@ from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.compiled import check_env, check_outside, env_key, make_init
+from purejaxrl_a3c.host.compiled import check_env, check_no_statistics, check_outside, env_key, make_init
 from purejaxrl_a3c.host.crew import Crew
 from purejaxrl_a3c.host.shared import Backend, Shared
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
@@ -138,9 +138,7 @@ def _prepare(
     """Check, compile, and write the start of the run into the memory."""
     outside = check_outside(config, made=make_env is None)
     layout = outside.acting.layout
-    for name in ("normalize_observations", "scale_rewards"):
-        if getattr(config.env.wrappers, name):
-            reject(name, True, "False: workers that run at the same time share no statistics")
+    check_no_statistics(config)
     make_env = functools.partial(make_as_told, config) if make_env is None else make_env
     key_init, key_run = jax.random.split(key)
     seed = int(jax.random.randint(env_key(key_init), (), 0, 2**31 - 1))

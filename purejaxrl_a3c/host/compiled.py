@@ -165,6 +165,17 @@ def check_outside(config: Any, made: bool = True, queue: bool = False) -> Outsid
     return outside
 
 
+def check_no_statistics(config: Any) -> None:
+    """Check that no wrapper has running statistics, for workers or actors that run at the same time.
+
+    Raises:
+        InputError: naming the wrapper.
+    """
+    for name in ("normalize_observations", "scale_rewards"):
+        if getattr(config.env.wrappers, name):
+            reject(name, True, "False: what runs at the same time shares no statistics")
+
+
 def check_env(outside: Outside, env: HostEnv, count: int) -> None:
     """Check that these are as many environments as the run has, with the observations and actions that it expects.
 

@@ -35,7 +35,10 @@ CONFIG = replace(
 
 @pytest.mark.parametrize(
     ("backend", "changes"),
-    [("processes", {}), ("threads", {"core": "lstm", "num_cells": 4, "momentum": 0.5, "correction": "delay"})],
+    [
+        ("processes", {"frame_stack": 2, "clip_rewards": 0.5}),
+        ("threads", {"core": "lstm", "num_cells": 4, "momentum": 0.5, "correction": "delay"}),
+    ],
 )
 def test_in_turn_it_is_the_simulated_run(backend, changes):
     config = replace(CONFIG, **changes)
@@ -262,6 +265,7 @@ def _members(session):
         (CONFIG, {"push": "lock"}, "push: 'lock'.*locked, hogwild, in_turn"),
         (CONFIG, {"backend": "ray"}, "backend: 'ray'.*processes, threads"),
         (CONFIG, {"timeout": 0}, "timeout: 0 .*> 0"),
+        (replace(CONFIG, scale_rewards=True), {}, "scale_rewards: True .*False: .*no statistics"),
         (CONFIG, {"max_restarts": -1}, "max_restarts: -1"),
         (CONFIG, {"make_env": functools.partial(host.make, "gym/Acrobot-v1")}, r"env: 'observation_shape \(6,\)'"),
     ],

@@ -165,7 +165,6 @@ def measured(folder: Path, bins: int = 50):
         "frames": frames,
         "means": means,
         "return": last["evaluation_return_mean"],
-        "speed": last["frames_per_second"],
     }
 
 
@@ -201,14 +200,12 @@ def table(results):
                 f"{interquartile_mean(returns):.1f}",
                 f"{low:.1f} to {high:.1f}",
                 f"{min(returns):.1f}",
-                f"{np.median([run['speed'] for run in row['runs']]):,.0f}",
             ]
         )
     return (
         "Return of the most probable action after training in environments outside of JAX: interquartile mean over the "
-        "seeds with its bootstrap 95 % interval, and the mean return of random actions. Frames per second "
-        "are those of a run that has one core (median).\n\n"
-        + markdown_table(["", "frames", "seeds", "random", "return", "95 % interval", "worst seed", "frames/s"], rows)
+        "seeds with its bootstrap 95 % interval, and the mean return of random actions.\n\n"
+        + markdown_table(["", "frames", "seeds", "random", "return", "95 % interval", "worst seed"], rows)
     )
 
 

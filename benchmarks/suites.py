@@ -6,7 +6,7 @@ from purejaxrl_a3c import a2c, a3c, d4pg, dqn, nstep_q, ppo, pqn, r2d2, reinforc
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs import Wrappers
 from purejaxrl_a3c.updates import Asynchrony, optimizers
-from purejaxrl_a3c.updates.clock import Service
+from purejaxrl_a3c.updates.service import Service
 
 ALGORITHMS: dict[str, Any] = {"A3C": a3c.Config(), "A2C": a2c.Config()}
 

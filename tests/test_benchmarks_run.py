@@ -226,7 +226,7 @@ SMALL = {
     "claims.bounded": Small({"BOUNDS": (0, 4, None), "RATES": (1e-3, 1e-2), "FRAMES": 2_560} | FEW),
     "claims.periodic": Small({"LEARNER_TIMES": (1.0,), "RATES": (1e-3, 1e-2), "FRAMES": 2_560} | FEW),
     "claims.stragglers": Small({"WORKERS": (2,), "SHOWN": 2}),
-    "claims.threads": Small({"THREADS": (2,), "PUSHES": 200}),
+    "claims.threads": Small({"COUNTS": (2,), "PUSHES": 200, "CVS": (0.1, 0.3), "SLICES": (0.5, 2.0)}),
     "peers.__main__": Small({"COMPARISONS": {"ours": peers.Comparison("ours", "a2c", ("a2c",), TASK, 160)}}, run_peers),
     "peers.ours": Small({}, lambda script: train_here("ours", "", dataclasses.replace(TASK, algorithm="ppo")), 0),
     "peers.ours_outside": Small({}, run_outside, 0),

@@ -75,7 +75,7 @@ def test_bad_input_names_the_field_the_value_and_what_is_accepted(monkeypatch, n
 ASYNCHRONY: list[tuple[str, Any, str]] = [
     ("schedule", "fifo", "one of random, round_robin, clock"),
     ("reads", None, "one of newest, lagged, torn_leaves, torn_elements"),
-    ("service", "gamma", "a clock.Service"),
+    ("service", "gamma", "a service.Service"),
     ("max_lead", -1, "an int >= 0"),
     ("max_lead", 2.5, "an int >= 0"),
     ("max_lead", 2, "None unless schedule is clock"),
@@ -85,7 +85,12 @@ ASYNCHRONY: list[tuple[str, Any, str]] = [
     ("max_lag", 0, "an int >= 1"),
 ]
 SERVICE: list[tuple[str, Any, str]] = [
-    ("service_law", "uniform", "one of constant, exponential, gamma, lognormal"),
+    ("service_law", "uniform", "one of constant, exponential, gamma, lognormal, measured"),
+    ("service_law", "measured", "one of the other laws if measured_times is empty"),
+    ("measured_times", (1.0, 2.0), "empty if service_law is gamma"),
+    ("num_cores", -1, "an int >= 0"),
+    ("num_cores", 2, "0 unless schedule is clock and max_lead is None"),
+    ("time_slice", 0.0, "> 0"),
     ("service_cv", 0.0, "> 0"),
     ("slowness", 2.0, "a tuple of numbers"),
     ("slowness", (1.0, 2.0), "one number for each of 8 workers, or empty"),
@@ -94,7 +99,7 @@ SERVICE: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("field", "value", "accepted"), ASYNCHRONY + SERVICE)
 def test_a_bad_asynchrony_names_its_field(field, value, accepted):
-    if field in ("service_law", "service_cv", "slowness"):
+    if field in flat(updates.Service()):
         settings = updates.Asynchrony(service=replace(updates.Service(), **{field: value}))
     else:
         settings = replace(updates.Asynchrony(), **{field: value})

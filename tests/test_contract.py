@@ -110,7 +110,7 @@ CONFIGS: dict[str, Any] = {
         num_workers=4,
         epochs=2,
         num_minibatches=2,
-        asynchrony=Asynchrony("clock", Service("exponential"), reads="lagged", lag=2.0, max_lag=3),
+        asynchrony=Asynchrony("clock", Service("exponential", num_cores=2), reads="lagged", lag=2.0, max_lag=3),
         loss_correction="masked",
         weight_floor=0.9,
         weight_limit=1.1,
@@ -401,6 +401,7 @@ FLOATS = {
     "target_entropy_share": 0.1,
     "target_kl": 1e-4,
     "target_update_rate": 0.5,
+    "time_slice": 0.25,
     "value_coefficient": 1.0,
     "value_max": 10.0,
     "value_min": -100.0,
@@ -434,6 +435,8 @@ def unused_floats(config):
         unused |= {"service_cv"}
     if settings.get("schedule") != "queue":
         unused |= {"learner_time"}
+    if not settings.get("num_cores"):
+        unused |= {"time_slice"}
     if settings.get("group_size"):
         unused |= {"gae_lambda", "value_coefficient"}
     if not settings.get("prioritized", True):

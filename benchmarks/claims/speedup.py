@@ -20,7 +20,7 @@ from benchmarks.record import markdown_table
 from purejaxrl_a3c import a2c, a3c, averaging, make_train, nstep_q
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.updates import Asynchrony, optimizers
-from purejaxrl_a3c.updates.clock import Service, service_times
+from purejaxrl_a3c.updates.service import Service, service_times
 
 
 class Task(NamedTuple):

@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.claims.common import difference, interval, main, report, seeds_note, sweep
 from benchmarks.figures import caption, panels, shades
 from benchmarks.record import markdown_table
-from purejaxrl_a3c.updates.clock import Service, lockstep_times, simulate
+from purejaxrl_a3c.updates.clock import lockstep_times, simulate
+from purejaxrl_a3c.updates.service import Service
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64)
 LAWS = ("exponential", "gamma, CV 0.6", "gamma, CV 0.3", "gamma, CV 0.1", "constant")

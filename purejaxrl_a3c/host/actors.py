@@ -24,8 +24,8 @@ from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Key, Metrics, State
 from purejaxrl_a3c.updates import Asynchrony
 from purejaxrl_a3c.updates import queue as schedule
-from purejaxrl_a3c.updates.clock import Service
 from purejaxrl_a3c.updates.queue import QueueEvent
+from purejaxrl_a3c.updates.service import Service
 from purejaxrl_a3c.updates.staleness import add_to_histogram
 
 LEARNER = -1

@@ -4,7 +4,7 @@ from purejaxrl_a3c.updates import optimizers
 from purejaxrl_a3c.updates.asynchronous import asynchronous, asynchronous_actors
 from purejaxrl_a3c.updates.asynchrony import Asynchrony, learned_at_once
 from purejaxrl_a3c.updates.averaging import averaging, mean, ring
-from purejaxrl_a3c.updates.clock import PushBatch, Service
+from purejaxrl_a3c.updates.clock import PushBatch
 from purejaxrl_a3c.updates.corrections import CORRECTIONS, Correction
 from purejaxrl_a3c.updates.gradient import apply_gradient
 from purejaxrl_a3c.updates.learning import Learning, one_step
@@ -20,6 +20,7 @@ from purejaxrl_a3c.updates.minibatches import (
 from purejaxrl_a3c.updates.optimizers import Adam, RAdam, RMSProp
 from purejaxrl_a3c.updates.overlapped import overlapped
 from purejaxrl_a3c.updates.queue import Queue
+from purejaxrl_a3c.updates.service import Service
 from purejaxrl_a3c.updates.synchronous import synchronous
 
 __all__ = [

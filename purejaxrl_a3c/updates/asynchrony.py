@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, configuration, flat, is_concrete
 from purejaxrl_a3c.types import Key
-from purejaxrl_a3c.updates.clock import Service
 from purejaxrl_a3c.updates.queue import Queue, check_queue
+from purejaxrl_a3c.updates.service import Service, check_service
 
 Schedule: TypeAlias = Literal["random", "round_robin", "clock", "queue"]
 """Names of the orders of arrival."""
@@ -81,6 +81,9 @@ def check_asynchrony(asynchrony: Asynchrony, num_workers: int) -> None:
     slowness, lag = asynchrony.service.slowness, asynchrony.lag
     if slowness and len(slowness) != num_workers:
         checks.reject("slowness", slowness, f"one number for each of {num_workers} workers, or empty")
+    check_service(asynchrony.service)
+    if asynchrony.service.num_cores and (asynchrony.schedule != "clock" or asynchrony.max_lead is not None):
+        checks.reject("num_cores", asynchrony.service.num_cores, "0 unless schedule is clock and max_lead is None")
     if asynchrony.max_lead is not None and asynchrony.schedule != "clock":
         checks.reject("max_lead", asynchrony.max_lead, "None unless schedule is clock")
     if is_concrete(lag) and lag > asynchrony.max_lag:

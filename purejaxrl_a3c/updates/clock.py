@@ -8,91 +8,25 @@ computed at once: in order of their ends, a task belongs to the batch as long as
 pushes before it let start. Then no gradient of the batch depends on another push of the batch.
 """
 
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from purejaxrl_a3c.config import Positive, configuration
 from purejaxrl_a3c.types import Key
-
-ServiceLaw: TypeAlias = Literal["constant", "exponential", "gamma", "lognormal"]
-"""Names of the distributions of service times."""
-
-
-@configuration
-class Service:
-    """How long workers take for their tasks. Floats may be traced."""
-
-    service_law: ServiceLaw = "gamma"
-    """Distribution of the time that a task takes; its mean is 1."""
-    service_cv: Positive = 0.3
-    """Standard deviation of a gamma or lognormal service time, divided by its mean."""
-    slowness: tuple[Positive, ...] = ()
-    """Factor on the service times of each worker, to make some of them slow; empty means 1 for all."""
-
-
-class Law(Protocol):
-    """A distribution of service times with mean 1."""
-
-    def __call__(self, key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
-        """Service times, float32 ``shape``; ``cv`` is their coefficient of variation, if the law has one to set."""
-        ...
-
-
-def constant(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
-    """Every task takes as long as any other."""
-    del key, cv
-    return jnp.ones(shape, jnp.float32)
-
-
-def exponential(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
-    """The law without memory; its coefficient of variation is 1."""
-    del cv
-    return jax.random.exponential(key, shape, jnp.float32)
-
-
-def gamma(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
-    """The sum of many small exponential times."""
-    return jax.random.gamma(key, cv**-2, shape, jnp.float32) * cv**2
-
-
-def lognormal(key: Key, shape: tuple[int, ...], cv: jax.Array) -> jax.Array:
-    """The product of many small factors."""
-    return jnp.exp(jnp.sqrt(jnp.log1p(cv**2)) * jax.random.normal(key, shape, jnp.float32) - 0.5 * jnp.log1p(cv**2))
-
-
-LAWS: dict[ServiceLaw, Law] = {
-    "constant": constant,
-    "exponential": exponential,
-    "gamma": gamma,
-    "lognormal": lognormal,
-}
-"""The distributions of service times by name."""
-
-
-def service_times(key: Key, service: Service, shape: tuple[int, ...]) -> jax.Array:
-    """Service times, float32 ``shape``, whose last axis is the workers."""
-    times = LAWS[service.service_law](key, shape, hidden(service.service_cv))
-    return times * jnp.broadcast_to(hidden(service.slowness), shape) if service.slowness else times
-
-
-def hidden(value: float | jax.Array | tuple[float | jax.Array, ...]) -> jax.Array:
-    """The numbers as float32, hidden from the compiler.
-
-    It would compute with constants in another way than with the same numbers traced. The times would differ in their
-    last bits, and a run in which one push overtakes another is another run.
-    """
-    return jax.lax.optimization_barrier(jnp.asarray(value, jnp.float32))
+from purejaxrl_a3c.updates import cores
+from purejaxrl_a3c.updates.cores import Turns
+from purejaxrl_a3c.updates.service import Service, hidden, service_times
 
 
 class Clock(NamedTuple):
     """What every worker is doing. Times are in mean service times."""
 
     now: jax.Array  # float32 []
-    remaining: jax.Array  # float32 [W]: until the end of the worker's task; inf while it waits
+    remaining: jax.Array  # float32 [W]: of the worker's task, on a core; inf while it waits for others
     service: jax.Array  # float32 [W]: how long its next task will take
     lead: jax.Array  # int32 [W]: tasks done, less those of the worker with the fewest
+    turns: Turns | None  # of the workers at the cores; None: each has its own
 
 
 class PushBatch(NamedTuple):
@@ -114,7 +48,8 @@ class PushBatch(NamedTuple):
 def start(key: Key, service: Service, num_workers: int) -> Clock:
     """The `Clock` at time 0, when all workers start their first tasks."""
     first, second = service_times(key, service, (2, num_workers))
-    return Clock(jnp.float32(0), first, second, jnp.zeros(num_workers, jnp.int32))
+    turns = cores.start(num_workers, hidden(service.time_slice)) if service.num_cores else None
+    return Clock(jnp.float32(0), first, second, jnp.zeros(num_workers, jnp.int32), turns)
 
 
 def next_batch(
@@ -141,6 +76,28 @@ def next_batch(
         The `Clock` after these pushes, and the `PushBatch` of a single device, with at least one push unless
         ``remaining`` is 0.
     """
+    if clock.turns is None:
+        after, pushes = _on_own_cores(clock, max_lead, jnp.minimum(max_pushes, remaining))
+    else:
+        after, pushes = _on_shared_cores(clock, service, jnp.minimum(max_pushes, remaining))
+    drawn = service_times(key, service, after.service.shape)
+    after = after._replace(service=jnp.where(pushes.pull_after >= 0, drawn, clock.service))
+    pushers, pushed = pushes.pushers[:max_pushes], pushes.pushed[:max_pushes]
+    number = jnp.arange(max_pushes, dtype=jnp.int32)
+    time = clock.now + pushes.times[:max_pushes]
+    return after, PushBatch(pushers, pushed, pushes.pull_after, time, pushers, number, pushed, number)
+
+
+class _Pushes(NamedTuple):
+    """The pushes of a batch in order of their ends; of meaning only as far as ``pushed``."""
+
+    pushers: jax.Array  # int32 [W]
+    times: jax.Array  # float32 [W]: from now
+    pushed: jax.Array  # bool [W]
+    pull_after: jax.Array  # int32 [W]: as of `PushBatch`
+
+
+def _on_own_cores(clock: Clock, max_lead: int | None, most: jax.Array) -> tuple[Clock, _Pushes]:
     ids = jnp.arange(clock.remaining.shape[0], dtype=jnp.int32)
     pushers = jnp.argsort(clock.remaining, stable=True).astype(jnp.int32)
     times = clock.remaining[pushers]
@@ -151,7 +108,7 @@ def next_batch(
     first_end = jnp.where(starts[None] & (start_at[None] == ids[:, None]), ends[None], jnp.inf).min(1)
     # A push belongs to the batch if it comes before the end of every task that one before it let start.
     before = jnp.concatenate([jnp.full(1, jnp.inf, jnp.float32), jax.lax.cummin(first_end)[:-1]])
-    pushed = jnp.cumprod((times < before) & (ids < jnp.minimum(max_pushes, remaining))).astype(bool)
+    pushed = jnp.cumprod((times < before) & (ids < most)).astype(bool)
     count = pushed.sum(dtype=jnp.int32)
 
     pull_after = jnp.where(starts & (start_at < count), start_at, -1)
@@ -159,13 +116,20 @@ def next_batch(
     lead = clock.lead + has_pushed
     passed = jnp.where(count > 0, times[count - 1], 0.0)
     left = jnp.where(pull_after >= 0, ends, jnp.where(has_pushed, jnp.inf, clock.remaining)) - passed
-    next_service = jnp.where(pull_after >= 0, service_times(key, service, ids.shape), clock.service)
-    after = Clock(clock.now + passed, left, next_service, lead - lead.min())
+    after = clock._replace(now=clock.now + passed, remaining=left, lead=lead - lead.min())
+    return after, _Pushes(pushers, times, pushed, pull_after)
 
-    pushers, pushed = pushers[:max_pushes], pushed[:max_pushes]
-    number = jnp.arange(max_pushes, dtype=jnp.int32)
-    time = clock.now + times[:max_pushes]
-    return after, PushBatch(pushers, pushed, pull_after, time, pushers, number, pushed, number)
+
+def _on_shared_cores(clock: Clock, service: Service, most: jax.Array) -> tuple[Clock, _Pushes]:
+    assert clock.turns is not None
+    found = cores.until_a_second_push(
+        clock.remaining, clock.service, clock.turns, service.num_cores, hidden(service.time_slice), most
+    )
+    pushed = jnp.arange(found.pushers.size) < found.made
+    lead = clock.lead + (found.number >= 0)
+    now = clock.now + found.passed
+    after = clock._replace(now=now, remaining=found.remaining, lead=lead - lead.min(), turns=found.turns)
+    return after, _Pushes(found.pushers, found.times, pushed, found.number)
 
 
 def _next_starts(

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, configuration
 from purejaxrl_a3c.types import Key
-from purejaxrl_a3c.updates.clock import Service, hidden, service_times
+from purejaxrl_a3c.updates.service import Service, hidden, service_times
 
 QueueOrder: TypeAlias = Literal["oldest", "newest"]
 """Names of the orders in which the learner takes rollouts."""

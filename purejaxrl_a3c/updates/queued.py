@@ -9,9 +9,9 @@ from purejaxrl_a3c.backend import split
 from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.types import ClockedRule, Key, Objective, Params, Scalars, Trajectory
 from purejaxrl_a3c.updates import queue
-from purejaxrl_a3c.updates.clock import Service
 from purejaxrl_a3c.updates.learning import Learning
 from purejaxrl_a3c.updates.queue import Queue, QueueEvent, QueueState
+from purejaxrl_a3c.updates.service import Service
 from purejaxrl_a3c.updates.staleness import add_to_histogram
 
 

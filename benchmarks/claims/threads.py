@@ -301,7 +301,7 @@ def draw(found):
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axis in axes[:: len(found["counts"])]:
         axis.set_ylabel("share of pushes")
-    axes[0].legend()
+    axes[-1].legend()
     caption(figure, f"All pushes of {len(found['seeds'])} runs; the clocks' settings are the medians of those fitted.")
     return figure
 

@@ -1,23 +1,31 @@
 """Tests of A3C with workers that really are asynchronous."""
 
+import csv
 import functools
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
-from purejaxrl_a3c import InputError, a2c, a3c, host, replace
+from purejaxrl_a3c import InputError, a2c, a3c, host, load, replace
+from purejaxrl_a3c.backend.vectors import ravel
+from purejaxrl_a3c.host import race
 from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.crew import Crew
 from purejaxrl_a3c.host.worker import Assignment
+from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.updates import Asynchrony, optimizers
 
 pytest.importorskip("gymnasium")
@@ -92,6 +100,100 @@ def test_without_a_lock_no_number_of_a_push_is_lost_if_nobody_pushes_at_the_same
     )
     for x, y in zip(*(jax.tree.leaves(one.state.learner) for one in (locked, hogwild)), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_in_pieces_it_is_the_same_run():
+    settings = race.Settings("in_turn", "threads")
+    key = jax.random.key(3)
+    whole = host.train_async(CONFIG, key, push="in_turn", backend="threads")
+    run = race.compile_run(CONFIG, settings)
+    key_init, key_run = jax.random.split(key)
+    state, pieces = run.init(key_init), []
+    for count in (1, 7, 22):
+        state, metrics = run.advance(key_run, state, count)
+        pieces.append(metrics)
+        assert len(metrics.frames) == count
+    # Only at the end is the state that of these pushes exactly.
+    jax.tree.map(np.testing.assert_array_equal, state, whole.state)
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows), *pieces)
+    for name in ("frames", "episodes", "return_sum"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole.metrics, name))
+    assert set(joined.losses) == set(run.metrics.losses)
+
+
+def test_a_state_is_continued_from_where_it_was():
+    config = replace(CONFIG, anneal_learning_rate=True)
+    run = race.Run(config, race.Settings("in_turn", "threads"))
+    key = jax.random.key(0)
+    before, _ = run.advance(key, run.init(key), 10)
+    run.close()
+    again = race.Run(config, race.Settings("in_turn", "threads"))
+    after, metrics = again.advance(key, before, 20)
+    assert metrics.frames.tolist() == list(range(330, 901, 30))
+    assert int(after.iteration) == 30
+    assert int(after.learner.version) == 90
+    assert after.learner.staleness.sum() == 90
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(ravel(after.learner.params), ravel(before.learner.params))
+
+
+@pytest.mark.parametrize("engine", ["processes", "threads"])
+def test_workers_race_on_the_command_line_too(engine, tmp_path):
+    settings = ["--env-id", "gym/CartPole-v1", "--num-workers", 2, "--envs-per-worker", 2, "--hidden-sizes", 4]
+    trained = _run("train", "a3c", *settings, "--engine", engine, "--total-frames", 2000, "--out", tmp_path / "run")
+    assert trained.returncode == 0, trained.stderr
+    resumed = _run("train", "--resume", tmp_path / "run", "--total-frames", 4000)
+    assert resumed.returncode == 0, resumed.stderr
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frames"]) for row in rows] == list(range(40, 4001, 40))
+    assert all(float(row["wall_time"]) > 0 for row in rows)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["engine"] == engine
+    state = load(tmp_path / "run").state
+    assert (int(state.iteration), int(state.learner.version)) == (100, 200)
+
+
+def _run(*arguments):
+    command = [sys.executable, "-m", "purejaxrl_a3c", *map(str, arguments), *["--evaluation-episodes", "2"]]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a3c", "--engine", "threads"), "engine: 'threads' is not accepted; it must be lockstep for environments of"),
+        (("ppo", "--engine", "processes", "--env-id", "gym/CartPole-v1"), "lockstep except for A3C"),
+        (("a3c", "--push", "hogwild", "--env-id", "gym/CartPole-v1"), "push: .*'locked' if engine is lockstep"),
+        (("a3c", "--ray-address", "auto"), "ray_address: .*None if engine is lockstep"),
+    ],
+)
+def test_the_command_line_says_what_cannot_race(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    assert ended.value.code == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_processes_run_what_was_compiled_before(tmp_path):
+    """A program that is read from JAX's cache cannot be sent to another process."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "cache"),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    try:
+        for _ in range(2):
+            jax.clear_caches()
+            host.train_async(replace(CONFIG, total_frames=300), jax.random.key(0))
+        assert list((tmp_path / "cache").iterdir())  # of all other programs
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 class _Broken:
@@ -172,19 +274,19 @@ def test_a_worker_that_died_while_it_pushed_does_not_stop_the_others(push):
     zeros = np.zeros(2, np.float32)
     shared = memory.allocate("threads", 2, zeros, [], 4, memory.log_type(1))
     now = memory.arrays(shared)
-    now.pushing[0] = memory.NOBODY
-    told = [Assignment(worker, 1, 1, zeros, 0, push) for worker in range(2)]
-    unused: Any = None
+    memory.start(now, zeros, [])
+    told = [Assignment(worker, 2, 1, 1, zeros, 0, push) for worker in range(2)]
+    unused: Any = SimpleNamespace(push=None)
     crew = Crew(told, unused, lambda num_envs: 1 / 0, shared, "threads")  # type: ignore[arg-type,return-value]
-    failure = crew.watch(timeout=1.0, max_restarts=0)
+    failure = crew.watch(4, timeout=1.0, max_restarts=0)
     assert failure is not None
     assert "ZeroDivisionError" in failure.error
     # As if the second one had been killed between taking the lock or its turn, and giving it back.
     now.pushing[0] = 1
-    gate = shared.turns[1] if push == "in_turn" else shared.lock
-    assert push == "in_turn" or gate.acquire()
+    assert shared.lock.acquire()
     assert crew._stop(1)
-    assert gate.acquire(timeout=1)
+    assert shared.lock.acquire(timeout=1)
+    assert push != "in_turn" or shared.turns[1].acquire(timeout=1)
     assert now.pushing[0] == memory.NOBODY
 
 
@@ -263,7 +365,9 @@ def _members(session):
         (replace(CONFIG, asynchrony=Asynchrony("round_robin")), {}, "asynchrony: .*the default"),
         (replace(CONFIG, env_id="CartPole-v1"), {}, "env_id: 'CartPole-v1'"),
         (CONFIG, {"push": "lock"}, "push: 'lock'.*locked, hogwild, in_turn"),
-        (CONFIG, {"backend": "ray"}, "backend: 'ray'.*processes, threads"),
+        (CONFIG, {"backend": "mpi"}, "backend: 'mpi'.*processes, threads, ray"),
+        (CONFIG, {"backend": "ray", "push": "hogwild"}, "push: 'hogwild'.*locked if backend is ray"),
+        (CONFIG, {"ray_address": "auto"}, "ray_address: 'auto'.*None unless backend is ray"),
         (CONFIG, {"timeout": 0}, "timeout: 0 .*> 0"),
         (replace(CONFIG, scale_rewards=True), {}, "scale_rewards: True .*False: .*no statistics"),
         (CONFIG, {"max_restarts": -1}, "max_restarts: -1"),

@@ -7,7 +7,8 @@ from typing import Any
 
 from purejaxrl_a3c.host import process
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.shared import NOBODY, Backend, Failure, Shared
+from purejaxrl_a3c.host.shared import Backend, Failure, Shared
+from purejaxrl_a3c.host.store import give_up
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.host.worker import Assignment, Programs, work
 
@@ -41,6 +42,7 @@ class Crew:
         self._now = memory.arrays(shared)
         self._workers: list[Any] = [None] * len(told)
         self._started = [0.0] * len(told)
+        self._watched = int(self._now.pushes[0])
         for worker in range(len(told)):
             self._start(worker)
 
@@ -56,20 +58,20 @@ class Crew:
         self._workers[worker] = started
 
     def watch(
-        self, timeout: float, max_restarts: int, on_progress: Callable[[int], None] | None = None
+        self, pushes: int, timeout: float, max_restarts: int, on_progress: Callable[[int], None] | None = None
     ) -> Failure | None:
-        """Wait until the run is complete, and start workers again that fail.
+        """Wait until so many pushes are made, and start workers again that fail.
 
         Args:
+            pushes: to wait for; if they are all that the run has, also until all workers have ended.
             timeout: seconds that a step of a worker's environments may take.
             max_restarts: how often each worker is started again.
             on_progress: called now and then with the number of pushes so far.
 
         Returns:
-            What ended the run before it was complete; None if nothing did.
+            What ended the run before; None if nothing did.
         """
-        total = len(self._now.log)
-        while any(worker.is_alive() for worker in self._workers) or self._now.pushes[0] < total:
+        while not self._done(pushes):
             time.sleep(_LOOK_EVERY)
             if on_progress is not None:
                 on_progress(int(self._now.pushes[0]))
@@ -78,6 +80,14 @@ class Crew:
                     return failure
                 self._start(failure.worker)
         return None
+
+    def _done(self, pushes: int) -> bool:
+        if self._now.pushes[0] < pushes or not self._now.log["pushed"][self._watched : pushes].all():
+            return False
+        if pushes == len(self._now.log) and any(worker.is_alive() for worker in self._workers):
+            return False
+        self._watched = pushes
+        return True
 
     def _failures(self, timeout: float) -> list[Failure]:
         found = {}
@@ -108,10 +118,7 @@ class Crew:
         one.join(_END_SECONDS)
         if one.is_alive():
             return False
-        if self._now.pushing[0] == worker:
-            self._now.pushing[0] = NOBODY
-            gate = self._shared.turns[worker] if self._told[worker].push == "in_turn" else self._shared.lock
-            gate.release()
+        give_up(worker, self._told[worker].push, self._shared)
         return True
 
     def end(self) -> None:

@@ -34,11 +34,16 @@ def run(own: Assignment, programs: bytes, make_env: Callable[[int], HostEnv], sh
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the first one decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_one_core()
+    work(own, load(programs), make_env, shared)
+
+
+def use_one_core() -> None:
+    """Compute on one core of the CPU. It must be called before JAX computes for the first time."""
     # Workers are processes so that each has a processor of its own; threads of XLA would take those of the others.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    work(own, load(programs), make_env, shared)
 
 
 def load(programs: bytes) -> Programs:

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-Backend: TypeAlias = Literal["processes", "threads"]
-"""What a worker is."""
+Backend: TypeAlias = Literal["processes", "threads", "ray"]
+"""What a worker is: a process or a thread of this machine, or an actor of Ray, also on others."""
 
 NOBODY = -1
 
@@ -46,6 +46,7 @@ class Arrays(NamedTuple):
     rollouts: np.ndarray  # int64 [W]: that each worker has pushed
     starts: np.ndarray  # int64 [W]: how often each worker was started
     steps: np.ndarray  # int64 [W]: of the rollout that a worker is in
+    pushing_number: np.ndarray  # int64 [W]: of the push that a worker makes without holding the lock, or NOBODY
     alive: np.ndarray  # float64 [W]: when each worker last took a step, by `time.monotonic`; 0 before the first
     log: np.ndarray  # [pushes of the whole run], of `log_type`
 
@@ -82,12 +83,15 @@ def allocate(
         ("params", params.shape, np.dtype(params.dtype)),
         *((f"opt_state_{i}", x.shape, np.dtype(x.dtype)) for i, x in enumerate(opt_state)),
         *((name, (1,), np.dtype(np.int64)) for name in ("pushes", "pushing", "stop")),
-        *((name, (num_workers,), np.dtype(np.int64)) for name in ("begun", "rollouts", "starts", "steps")),
+        *(
+            (name, (num_workers,), np.dtype(np.int64))
+            for name in ("begun", "rollouts", "starts", "steps", "pushing_number")
+        ),
         ("alive", (num_workers,), np.dtype(np.float64)),
         ("log", (num_pushes,), log),
     )
     size = sum(_size(shape, dtype) for _, shape, dtype in layout)
-    if backend == "threads":
+    if backend != "processes":  # with Ray this process keeps what the server tells
         turns = [threading.Semaphore(0) for _ in range(num_workers)]
         return Shared(np.zeros(size, np.uint8), layout, threading.Lock(), turns, queue.Queue())
     context = processes()
@@ -117,6 +121,15 @@ def arrays(shared: Shared) -> Arrays:
 def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
     """Bytes, rounded up so that the next array begins at a multiple of a cache line."""
     return -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64
+
+
+def start(arrays: Arrays, params: Any, opt_state: list[Any], rollouts: int = 0) -> None:
+    """The start of a run, or of its continuation after so many rollouts of every worker."""
+    write(arrays, params, opt_state)
+    arrays.rollouts[:] = rollouts
+    arrays.pushes[0] = rollouts * arrays.rollouts.size
+    arrays.pushing[0] = NOBODY
+    arrays.pushing_number[:] = NOBODY
 
 
 def write(arrays: Arrays, params: Any, opt_state: list[Any]) -> None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,19 +26,14 @@ from purejaxrl_a3c.host.programs import (
     to_trajectories,
     types_of_rollouts,
 )
-from purejaxrl_a3c.host.shared import NOBODY, Arrays, Failure, Shared
+from purejaxrl_a3c.host.shared import Failure, Shared
+from purejaxrl_a3c.host.store import Gradient, Push, SharedStore, Store, give_up
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops.metrics import episode_sums
 from purejaxrl_a3c.loops.outside import Outside
+from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.types import Params, TimeStep
 from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
-
-Push: TypeAlias = Literal["locked", "hogwild", "in_turn"]
-"""How a worker changes the shared parameters: holding a lock while it does; without one, so that pushes of others may
-come between (Recht et al. 2011, arXiv 1106.5730); or locked and in the order of the workers' numbers, for which each
-waits."""
-
-_PATIENCE = 0.2  # seconds between looks at whether the run is to end
 
 
 class Programs(NamedTuple):
@@ -62,6 +57,7 @@ class Assignment(NamedTuple):
     """What one worker is told."""
 
     worker: int
+    num_workers: int
     envs: int
     rollout_length: int
     key: np.ndarray  # of the run, uint32
@@ -146,7 +142,7 @@ def compile_programs(
     acting = params, draws, number, place.carry, place.obs, place.first
     acted = jax.eval_shape(programs.act, *acting)
     rollouts = types_of_rollouts(outside.acting.layout.rollout_length, acted, place.obs, place.first, place.wrappers)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+    with jax.default_device(jax.local_devices(backend="cpu")[0]), quiet.without_cache():
         compiled = Programs(
             start=_compile(programs.start, obs[None]),
             draw=_compile(programs.draw, key, number, worker),
@@ -168,84 +164,37 @@ def _compile(program: Any, *arguments: Any) -> Any:
 
 def work(own: Assignment, programs: Programs, make_env: Callable[[int], HostEnv], shared: Shared) -> None:
     """Work until the run is to end. An error is put into the queue of failures."""
-    now = memory.arrays(shared)
+    store = SharedStore(own.worker, own.push, programs.push, shared)
     try:
-        env = make_env(own.envs)
-        try:
-            _work(own, programs, env, shared, now)
-        finally:
-            env.close()
+        act_and_push(own, programs, make_env, store)
     except Exception as error:  # whatever an environment may raise
+        now = memory.arrays(shared)
         number, step = int(now.rollouts[own.worker]), int(now.steps[own.worker])
-        if now.pushing[0] == own.worker:
-            _leave(own, shared, now)
+        give_up(own.worker, own.push, shared)
         shared.failures.put(Failure(own.worker, number, step, f"{type(error).__name__}: {error}"))
 
 
-def _work(own: Assignment, programs: Programs, env: HostEnv, shared: Shared, now: Arrays) -> None:
-    shape, me = (1, own.envs), own.worker
-    workers = len(now.rollouts)
-    # Another start must not see the same episodes again.
-    seed = (own.seed + me * own.envs + workers * own.envs * (int(now.starts[me]) - 1)) % 2**31
-    place = programs.start(env.reset(seed).reshape(*shape, *env.observation_shape))
-    steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
-    with shared.lock:
-        version, pulled, began = _pull(now)
-    now.begun[me] = 1
-    while not (now.begun.all() or now.stop[0]):
-        time.sleep(0.001)  # all begin together and with the same parameters, as they do where workers are simulated
-    while not now.stop[0]:
-        params = jnp.asarray(pulled)
-        draws = programs.draw(own.key, np.int32(now.rollouts[me]), worker)
+def act_and_push(own: Assignment, programs: Programs, make_env: Callable[[int], HostEnv], store: Store) -> None:
+    """Pull, act, push, over and over, until the run is to end."""
+    env = make_env(own.envs)
+    try:
+        shape, me = (1, own.envs), own.worker
+        # Another start must not see the same episodes again.
+        seed = (own.seed + me * own.envs + own.num_workers * own.envs * (store.starts - 1)) % 2**31
+        place = programs.start(env.reset(seed).reshape(*shape, *env.observation_shape))
+        steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
+        pulled = store.begin()
+        while pulled is not None:
+            params = jnp.asarray(pulled.params)
+            draws = programs.draw(own.key, np.int32(pulled.rollout), worker)
 
-        def act_at(t: int, *seen: Any, params: Any = params, draws: Draws = draws) -> Any:
-            now.steps[me], now.alive[me] = t, time.monotonic()
-            return programs.act(params, draws, steps[t], *seen)
+            def act_at(t: int, *seen: Any, params: Any = params, draws: Draws = draws) -> Any:
+                store.at(t)
+                return programs.act(params, draws, steps[t], *seen)
 
-        rollouts = collect(act_at, env, own.rollout_length, place, programs.show)
-        gradient, reports, sums = (np.asarray(x) for x in programs.gradient(params, rollouts, place.carry))
-        place = end_of(rollouts)
-        ready = time.monotonic()
-        if not _enter(own, shared, now):
-            return
-        number = int(now.pushes[0])
-        staleness = number - version
-        if number < len(now.log):
-            if own.push == "hogwild":
-                now.pushes[0] = number + 1
-                _leave(own, shared, now)  # only pushes are numbered under the lock
-            opt_state = [leaf.copy() for leaf in now.opt_state]
-            after = programs.push(now.params.copy(), opt_state, gradient, np.int32(staleness), pulled)
-            (memory.add if own.push == "hogwild" else memory.write)(now, *after)
-            now.log[number] = (me, staleness, began, ready, time.monotonic(), reports, sums)
-            now.rollouts[me] += 1
-            now.pushes[0] += own.push != "hogwild"
-        version, pulled, began = _pull(now)
-        if now.pushing[0] == me:
-            _leave(own, shared, now)
-        if number >= len(now.log):
-            return
-
-
-def _pull(now: Arrays) -> tuple[int, np.ndarray, float]:
-    """The number of pushes so far, the parameters, and the time."""
-    return int(now.pushes[0]), now.params.copy(), time.monotonic()
-
-
-def _enter(own: Assignment, shared: Shared, now: Arrays) -> bool:
-    """Wait until this worker may push; false if the run is to end first."""
-    gate = shared.turns[own.worker] if own.push == "in_turn" else shared.lock
-    while not gate.acquire(timeout=_PATIENCE):
-        now.alive[own.worker] = time.monotonic()
-        if now.stop[0]:
-            return False
-    now.pushing[0] = own.worker
-    return True
-
-
-def _leave(own: Assignment, shared: Shared, now: Arrays) -> None:
-    now.pushing[0] = NOBODY
-    if own.push == "in_turn":
-        shared.turns[(own.worker + 1) % len(shared.turns)].release()
-    else:
-        shared.lock.release()
+            rollouts = collect(act_at, env, own.rollout_length, place, programs.show)
+            gradient, reports, sums = (np.asarray(x) for x in programs.gradient(params, rollouts, place.carry))
+            place = end_of(rollouts)
+            pulled = store.push(pulled, Gradient(gradient, time.monotonic(), reports, sums))
+    finally:
+        env.close()

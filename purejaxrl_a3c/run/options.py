@@ -2,9 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from purejaxrl_a3c.checks import check_count, reject
+from purejaxrl_a3c.host.store import Push
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,14 @@ class Options:
     initialize_from: Path | None = None
     """Start a new run with the trained parameters of the run in this folder, and with its statistics of observations
     if both runs normalize them; the network must be the same."""
+    engine: Literal["lockstep", "processes", "threads", "ray"] = "lockstep"
+    """How environments outside of JAX step: lockstep has all of them in one loop, where asynchrony is simulated; with
+    processes, threads or actors of ray the workers of A3C really race, and a run does not repeat."""
+    push: Push = "locked"
+    """How workers that race change the parameters: one at a time, without a lock (hogwild), or in the order of their
+    numbers, so that the run repeats."""
+    ray_address: str | None = None
+    """Address of a cluster for the engine ray; by default Ray is started on this machine."""
     num_devices: int | None = None
     """Number of devices that share the run; by default 1, or with several processes all that they have."""
     distributed: bool = False
@@ -50,6 +59,9 @@ _REMEMBERED = (
     "sample_actions",
     "json",
     "checkpoint_every_frames",
+    "engine",
+    "push",
+    "ray_address",
     "num_devices",
     "initialize_from",
 )

@@ -17,7 +17,7 @@ from purejaxrl_a3c.run.options import check_options, remembered
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, check_resumed
 from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.run.where import is_outside, state_types
+from purejaxrl_a3c.run.where import check_engine, is_outside, state_types
 from purejaxrl_a3c.types import Pretrained, State
 
 
@@ -44,6 +44,7 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
     if earlier is not None:
         check_resumed(request)
     algorithm = build(config)
+    check_engine(config, options)
     on = choose_devices(config, options.num_devices)
     used = list(on.mesh.devices.flat) if on else jax.local_devices()[:1]
     whole = state_types(config)

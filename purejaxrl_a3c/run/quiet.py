@@ -1,4 +1,4 @@
-"""Keep false alarms of JAX's dependencies off standard error, and programs for other processors out of the cache."""
+"""Keep false alarms of JAX's dependencies off standard error, and the wrong programs out of the cache."""
 
 import contextlib
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 # XLA logs as an error that the processor lacks the features prefer-no-gather and prefer-no-scatter whenever it reads a
 # program that it compiled for AVX-512 from the cache: they are settings of its compiler (jax issue 38445). Its log can
@@ -71,6 +72,25 @@ def quiet_cache() -> Iterator[None]:
     finally:
         compiler.removeFilter(end_at)
         end(set(reading))  # some are left if it was interrupted
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compile without JAX's cache of compiled programs.
+
+    A program that was read from it loses parts of itself when it is serialized anew: on the CPU its functions are not
+    found where that is loaded (jaxlib 0.10.1).
+    """
+    name = "jax_enable_compilation_cache"
+    if not jax.config.values[name] or jax.config.values["jax_compilation_cache_dir"] is None:
+        return (yield)
+    try:
+        jax.config.update(name, False)
+        compilation_cache.reset_cache()  # it looks at the setting only once
+        yield
+    finally:
+        jax.config.update(name, True)
+        compilation_cache.reset_cache()
 
 
 def set_xla_level(*levels: str) -> None:

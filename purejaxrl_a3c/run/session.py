@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from purejaxrl_a3c.host.lockstep import StepError
+from purejaxrl_a3c.host.race import WorkerError
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare
 from purejaxrl_a3c.run.chunks import CompiledRun, agreed_signal, run_in_chunks
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
@@ -103,7 +104,7 @@ def evaluate_run(path: Path, options: Options, console: Console) -> None:
 def _compile(setting: prepare.Setting, console: Console) -> CompiledRun:
     try:
         with console.status("compiling"), _explained("nothing was written"):
-            return compile_run(setting.request.config, setting.on, setting.pretrained)
+            return compile_run(setting.request.config, setting.request.options, setting.on, setting.pretrained)
     except BaseException:
         if setting.folder:
             setting.folder.abandon()
@@ -155,7 +156,7 @@ def _kept_after_step_error(progress: RunProgress, path: Path, record: dict[str, 
     """
     try:
         yield
-    except StepError as error:
+    except (StepError, WorkerError) as error:
         if len(error.result.metrics.frames):
             progress.add(error.result.metrics)
         checkpoint.write(path, error.result.state, record)

@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 
 from purejaxrl_a3c import host
+from purejaxrl_a3c.algorithms import a3c
+from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs.suites import gymnasium
-from purejaxrl_a3c.host import compiled, lockstep
+from purejaxrl_a3c.host import compiled, lockstep, race
+from purejaxrl_a3c.host.race import Settings
 from purejaxrl_a3c.run import chunks
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.devices import Devices
 from purejaxrl_a3c.run.evaluate import evaluate as evaluate_in_jax
+from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.types import Key, Pretrained, State
 
 
@@ -19,6 +23,23 @@ def is_outside(config: Any) -> bool:
     """Whether the environments of this ``Config`` step outside of JAX."""
     env_id = flat(config)["env_id"]
     return isinstance(env_id, str) and env_id.partition("/")[0] in gymnasium.PREFIXES
+
+
+def check_engine(config: Any, options: Options) -> None:
+    """Check that the workers of this ``Config`` can run as the options say.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if options.engine != "lockstep":
+        if not is_outside(config):
+            reject("engine", options.engine, "lockstep for environments of JAX")
+        if not isinstance(config, a3c.Config):
+            reject("engine", options.engine, "lockstep except for A3C")
+        return
+    for name in ("push", "ray_address"):
+        if getattr(options, name) != getattr(Options, name):
+            reject(name, getattr(options, name), f"{getattr(Options, name)!r} if engine is lockstep")
 
 
 def state_types(config: Any, on: Devices | None = None) -> Any:
@@ -30,12 +51,16 @@ def state_types(config: Any, on: Devices | None = None) -> Any:
     return compiled.state_types(config) if is_outside(config) else chunks.state_types(config, on)
 
 
-def compile_run(config: Any, on: Devices | None = None, pretrained: Pretrained | None = None) -> CompiledRun:
+def compile_run(config: Any, options: Options, on: Devices | None, pretrained: Pretrained | None) -> CompiledRun:
     """Compile the run that ``config`` describes for `run_in_chunks`; see `chunks.compile_run`.
 
     Raises:
         InputError: for settings that do not fit.
     """
+    if options.engine != "lockstep":
+        return race.compile_run(
+            config, Settings(options.push, options.engine, ray_address=options.ray_address), pretrained
+        )
     if is_outside(config):
         return lockstep.compile_run(config, pretrained=pretrained)
     return chunks.compile_run(config, on, pretrained)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_processes import start
 
 from purejaxrl_a3c import InputError, a2c, a3c, dqn, envs, host, load, make_train, ppo, pqn, r2d2, replace, rnd
 from purejaxrl_a3c.backend import randomness
@@ -449,6 +450,53 @@ def test_the_command_line_keeps_what_was_learned_before_an_environment_failed(tm
         session.train(request, Console(stderr=True), interrupts)
     assert int(load(tmp_path / "run").state.iteration) == 4
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(CARTPOLE, num_envs=4, frame_stack=2, normalize_observations=True),
+        replace(a3c.Config(), env_id="gym/CartPole-v1", num_workers=4, envs_per_worker=2, total_frames=400, core="gru"),
+        replace(dqn.Config(), env_id="gym/CartPole-v1", num_envs=4, total_frames=400, learning_starts=100),
+    ],
+    ids=["a2c", "a3c", "dqn"],
+)
+def test_devices_share_a_run(config):
+    config = replace(config, hidden_sizes=(4,))
+    key_init, key = jax.random.split(jax.random.key(0))
+
+    def train(on):
+        run = lockstep.compile_run(config, on=on)
+        state, metrics = run.advance(key, run.init(key_init), run.iterations)
+        # It is continued in new episodes, as after a checkpoint.
+        return state.learner.params, metrics, run.advance(key, jax.tree.map(jnp.copy, state), 1)[1]
+
+    alone, shared = train(None), train(lockstep.spread(config, jax.devices()[:2]))
+    for name in ("frames", "episodes", "return_sum"):
+        np.testing.assert_allclose(getattr(shared[1], name), getattr(alone[1], name))
+    if isinstance(config, dqn.Config):  # every device draws from what it has itself seen
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(shared[0]))
+        return
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), shared[0], alone[0])
+    np.testing.assert_allclose(shared[2].return_sum, alone[2].return_sum)
+
+
+def test_processes_share_a_run_each_with_its_own_environments(tmp_path):
+    settings = ["train", "a2c", "--env-id", "gym/CartPole-v1", "--num-envs", "4", "--hidden-sizes", "4"]
+    alone = run(*settings, "--total-frames", 400, "--out", tmp_path / "alone", "--evaluation-episodes", 3)
+    assert alone.returncode == 0, alone.stderr
+    together = [*settings, "--total-frames", "400", "--out", str(tmp_path / "together"), "--evaluation-episodes", "3"]
+    processes = start(together, 2)
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+
+    def read(name):
+        return np.genfromtxt(tmp_path / name / "metrics.csv", delimiter=",", names=True)
+
+    for field in ("frames", "episodes", "episode_return", "policy_loss"):
+        np.testing.assert_allclose(read("together")[field], read("alone")[field], rtol=1e-3, atol=1e-4, err_msg=field)
+    resumed = run("train", "--resume", tmp_path / "together", "--total-frames", 600, "--num-devices", 1)
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def test_replay_trains_on_the_command_line_too(tmp_path):

@@ -68,6 +68,17 @@ def test_in_turn_it_is_the_simulated_run(backend, changes):
     np.testing.assert_array_equal(result.pushes.worker, np.arange(90) % 3)
 
 
+def test_the_time_of_a_task_begins_when_all_workers_do():
+    late = iter([0.0, 0.0, 0.0, 1.0])  # the first one is only looked at
+
+    def make_env(num_envs):
+        time.sleep(next(late))
+        return host.make("gym/CartPole-v1", num_envs)
+
+    pushes = host.train_async(CONFIG, jax.random.key(0), backend="threads", make_env=make_env).pushes
+    assert (pushes.pushed - pushes.pulled).max() < 0.9
+
+
 @pytest.mark.parametrize("backend", ["threads", "processes"])
 @pytest.mark.parametrize("push", ["locked", "hogwild"])
 def test_every_push_is_counted_once_and_its_staleness_is_right(push, backend):

@@ -1,6 +1,7 @@
 """The compiled parts of a run in environments outside of JAX that step together."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,12 @@ import jax.numpy as jnp
 from purejaxrl_a3c import envs
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize
+from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import (
     Draws,
     Place,
     Rollouts,
     act,
-    compile_show,
     draw,
     end_of,
     show,
@@ -22,10 +23,12 @@ from purejaxrl_a3c.host.programs import (
     start_place,
     to_actor_state,
     to_trajectories,
+    types_of_answer,
     types_of_rollouts,
 )
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops.outside import Outside
+from purejaxrl_a3c.run.devices import AXIS, EVERYWHERE, Devices
 from purejaxrl_a3c.run.train import AlgorithmConfig, build
 from purejaxrl_a3c.types import Env, Key, Metrics, Params, Pretrained, State, TimeStep
 
@@ -48,16 +51,11 @@ class Programs(NamedTuple):
     next iteration)."""
 
 
-def compile_programs(
-    outside: Outside, observation_dtype: Any, pretrained: Pretrained | None
-) -> tuple[Programs, State, Metrics]:
-    """The compiled `Programs` of an algorithm, and shapes and dtypes of its states and metrics."""
+def programs_of(outside: Outside) -> Programs:
+    """The `Programs` of an algorithm, not compiled yet."""
 
     def begin(key: Key, state: Any) -> tuple[Params, Draws]:
         return outside.actor(state), draw(outside, key, state.iteration, outside.workers)
-
-    def act_now(params: Params, draws: Draws, step: jax.Array, carry: Any, obs: Any, first: Any) -> Any:
-        return act(outside.acting, params, draws, step, carry, obs, first)
 
     def learn(key: Key, state: Any, level: Any, rollouts: Rollouts) -> Any:
         trajectories = to_trajectories(rollouts, state.actor_state.carry)
@@ -66,24 +64,85 @@ def compile_programs(
         state, metrics = outside.learn(key_now, state, level, actor_state, trajectories)
         return state, metrics, begin(key, state)
 
-    key, init, length = jax.random.key(0), make_init(outside), outside.acting.layout.rollout_length
-    initial = key, observations(outside, observation_dtype), pretrained
-    state = jax.eval_shape(init, *initial)
-    acts, seen = jax.eval_shape(begin, key, state), state.actor_state
-    acting = *acts, jnp.int32(0), seen.carry, seen.obs, seen.first
-    rollouts = types_of_rollouts(length, jax.eval_shape(act_now, *acting), seen.obs, seen.first, seen.env)
-    learning = key, state, acts[1].level, rollouts
-    metrics = jax.eval_shape(learn, *learning)[1]
-    programs = Programs(
-        init=jax.jit(init).lower(*initial).compile(),
-        restart=jax.jit(make_restart(outside)),
-        begin=jax.jit(begin).lower(key, state).compile(),
-        act=jax.jit(act_now).lower(*acting).compile(),
-        show=compile_show(outside.acting.env.told, seen.env, initial[1]),
-        # A replay buffer is not to be copied.
-        learn=jax.jit(learn, donate_argnums=1).lower(*learning).compile(),
+    told = outside.acting.env.told
+    return Programs(
+        init=make_init(outside),
+        restart=make_restart(outside),
+        begin=begin,
+        act=partial(act, outside.acting),
+        show=None if told is None else show(told),
+        learn=learn,
     )
-    return programs, state, metrics
+
+
+def compile_programs(
+    config: AlgorithmConfig, outside: Outside, observation_dtype: Any, pretrained: Pretrained | None, on: Devices | None
+) -> tuple[Programs, Placing, State, Metrics]:
+    """The compiled `Programs` of an algorithm, how they place arrays, and types of its states and metrics.
+
+    Args:
+        config: the ``Config`` of the algorithm.
+        outside: what is left of it.
+        observation_dtype: of the environments.
+        pretrained: what the run begins with; None: parameters of its own.
+        on: the devices that share the run; None: one.
+    """
+    # Types are those of all devices together, which are those of one.
+    whole, placing = programs_of(outside), Placing(on, outside.acting.layout)
+    key, obs, number = jax.random.key(0), observations(outside, observation_dtype), jnp.int32(0)
+    state = jax.eval_shape(whole.init, key, obs, pretrained)
+    acts, seen = jax.eval_shape(whole.begin, key, state), state.actor_state
+    acting = *acts, number, seen.carry, seen.obs, seen.first
+    acted = jax.eval_shape(whole.act, *acting)
+    rollouts = types_of_rollouts(outside.acting.layout.rollout_length, acted, seen.obs, seen.first, seen.env)
+    learning = key, state, acts[1].level, rollouts
+    metrics = jax.eval_shape(whole.learn, *learning)[1]
+
+    same, pairs, own = EVERYWHERE, placing.pairs, None if on is None else on.state
+    of_acts = placing.workers, Draws(noise=placing.later, level=pairs)
+    of_rollouts: Any = Rollouts(*(placing.later, pairs, pairs, pairs, pairs))  # type: ignore[arg-type]
+
+    def compile_one(name: str, in_specs: Any, out_specs: Any, types: Any, **options: Any) -> Any:
+        def on_device(*arguments: Any) -> Any:
+            here = whole if on is None else programs_of(build(config, AXIS).outside)
+            return getattr(here, name)(*arguments)
+
+        return placing.compile(on_device, in_specs, out_specs, types, **options)
+
+    init = compile_one("init", (same, pairs, same), own, (key, obs, pretrained))
+    begin = compile_one("begin", (same, own), of_acts, (key, state))
+    act_now = compile_one("act", (*of_acts, same, pairs, pairs, pairs), pairs, acting)
+    shown = types_of_answer(obs)
+    show_now = compile_one("show", (pairs, pairs), pairs, (seen.env, shown)) if whole.show else None
+    # A replay buffer is not to be copied.
+    in_learning = same, own, pairs, of_rollouts
+    learn = compile_one("learn", in_learning, (own, same, of_acts), learning, donate=(1,))
+
+    def act_local(params: Params, draws: Draws, step: Any, carry: Any, *seen: Any) -> Any:
+        carry, *found = act_now(params, draws, step, carry, *placing.spread((pairs, pairs), seen))
+        return carry, *placing.local(found)
+
+    def show_local(wrappers: Any, answer: TimeStep) -> tuple[Any, TimeStep]:
+        assert show_now is not None
+        wrappers, shown = show_now(wrappers, placing.spread(pairs, answer))
+        return wrappers, placing.local(shown)
+
+    def restart(state: Any, obs: Any) -> Any:
+        return compile_one("restart", (own, pairs), own, (state, obs))(state, placing.spread(pairs, obs))
+
+    programs = Programs(
+        init=lambda key, obs, pretrained: init(
+            placing.put(key), placing.spread(pairs, obs), jax.tree.map(placing.put, pretrained)
+        ),
+        restart=restart,
+        begin=lambda key, state: begin(placing.put(key), state),
+        act=act_local,
+        show=show_local if show_now else None,
+        learn=lambda key, state, level, rollouts: learn(
+            placing.put(key), state, level, placing.spread(of_rollouts, rollouts)
+        ),
+    )
+    return programs, placing, state if on is None else on.place(state), metrics
 
 
 def make_init(outside: Outside) -> Callable[[Key, Any, Pretrained | None], Any]:
@@ -127,15 +186,22 @@ def bare(outside: Outside) -> Env:
     return env if env.told is None else env.told.env
 
 
-def state_types(config: AlgorithmConfig) -> State:
-    """Shapes and dtypes of the state of a run.
+def state_types(config: AlgorithmConfig, on: Devices | None = None) -> State:
+    """Shapes, dtypes and, on several devices, shardings of the state of a run.
 
     Raises:
         InputError: as `check_outside`.
     """
-    outside = check_outside(config)
-    dtype = jax.eval_shape(bare(outside).reset, jax.random.key(0))[1].dtype
-    return jax.eval_shape(make_init(outside), jax.random.key(0), observations(outside, dtype), None)
+    types = jax.eval_shape(blank_init(check_outside(config)), jax.random.key(0))
+    return types if on is None else on.place(types)
+
+
+def blank_init(outside: Outside) -> Callable[[Key], Any]:
+    """Key -> the state at the start of a run whose observations are zeros, as a device has it."""
+    layout, env = outside.acting.layout, bare(outside)
+    dtype = jax.eval_shape(env.reset, jax.random.key(0))[1].dtype
+    shape = layout.workers_here, layout.envs_here, *env.observation_shape
+    return lambda key: make_init(outside)(key, jnp.zeros(shape, dtype), None)
 
 
 def env_key(key: Key) -> Key:

@@ -1,7 +1,8 @@
 """Training in environments outside of JAX: acting and learning are compiled, and a loop of Python lies between them."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.backend import randomness
-from purejaxrl_a3c.host.compiled import Programs, check_env, check_outside, compile_programs, env_key
+from purejaxrl_a3c.host.compiled import Programs, blank_init, check_env, check_outside, compile_programs, env_key
+from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import Draws, Place, Rollouts, collect
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.run.chunks import CompiledRun
+from purejaxrl_a3c.run.devices import Devices
+from purejaxrl_a3c.run.devices import spread as spread_state
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result
 from purejaxrl_a3c.types import Key, Metrics, Params, Pretrained, State
 
@@ -62,7 +66,7 @@ def train(
     own = make_as_told(config, outside.acting.layout.total_envs) if env is None else env
     reports: list[Metrics] = []
     try:
-        run = _compile(outside, own, None)
+        run = _compile(config, outside, own, None, None)
         key_init, key_run = jax.random.split(randomness.as_key(key))
         state = run.init(key_init)
         for _ in range(run.iterations):
@@ -83,7 +87,10 @@ def _joined(reports: list[Metrics]) -> Metrics:
 
 
 def compile_run(
-    config: AlgorithmConfig, env: HostEnv | None = None, pretrained: Pretrained | None = None
+    config: AlgorithmConfig,
+    env: HostEnv | None = None,
+    pretrained: Pretrained | None = None,
+    on: Devices | None = None,
 ) -> CompiledRun:
     """Compile the run that ``config`` describes, as `run.chunks.compile_run` does for environments of JAX.
 
@@ -91,6 +98,8 @@ def compile_run(
         config: the ``Config`` of an algorithm whose ``env_id`` begins with one of `suites.gymnasium.PREFIXES`.
         env: environments of one's own; None: those of ``env_id``.
         pretrained: what the run begins with; None: parameters of its own.
+        on: the devices that share the run, see `spread`; None: one. With several processes every one of them steps the
+            environments of its own devices, and ``env`` are those.
 
     Returns:
         A `CompiledRun`. A state that is not the last one which it returned is continued in new episodes.
@@ -99,16 +108,30 @@ def compile_run(
         InputError: naming the setting, its value and what is accepted.
     """
     outside = check_outside(config, made=env is None)
-    own = make_as_told(config, outside.acting.layout.total_envs) if env is None else env
-    return _compile(outside, own, pretrained)
+    count = math.prod(Placing(on, outside.acting.layout).shape)
+    own = make_as_told(config, count) if env is None else env
+    return _compile(config, outside, own, pretrained, on)
 
 
-def _compile(outside: Outside, env: HostEnv, pretrained: Pretrained | None) -> CompiledRun:
-    layout = outside.acting.layout
-    check_env(outside, env, layout.total_envs)
-    started = time.perf_counter()
-    programs, state_type, metrics_type = compile_programs(outside, env.observation_dtype, pretrained)
-    loop = _Loop(outside, programs, env, metrics_type, pretrained)
+def spread(config: AlgorithmConfig, devices: Sequence[jax.Device]) -> Devices:
+    """The `Devices` for a run of ``config``, as `run.devices.spread` for environments of JAX.
+
+    Raises:
+        InputError: if the devices cannot share the run evenly.
+    """
+    check_outside(config)
+    return spread_state(config, devices, lambda algorithm: blank_init(algorithm.outside))
+
+
+def _compile(
+    config: AlgorithmConfig, outside: Outside, env: HostEnv, pretrained: Pretrained | None, on: Devices | None
+) -> CompiledRun:
+    layout, started = outside.acting.layout, time.perf_counter()
+    check_env(outside, env, math.prod(Placing(on, layout).shape))
+    programs, placing, state_type, metrics_type = compile_programs(
+        config, outside, env.observation_dtype, pretrained, on
+    )
+    loop = _Loop(outside, programs, placing, env, metrics_type, pretrained)
     return CompiledRun(
         init=loop.init,
         advance=loop.advance,
@@ -124,17 +147,25 @@ class _Loop:
     """A run whose environments are somewhere. Its functions are those of a `CompiledRun`."""
 
     def __init__(
-        self, outside: Outside, programs: Programs, env: HostEnv, metrics: Metrics, pretrained: Pretrained | None
+        self,
+        outside: Outside,
+        programs: Programs,
+        placing: Placing,
+        env: HostEnv,
+        metrics: Metrics,
+        pretrained: Pretrained | None,
     ) -> None:
         self._layout, self._name = outside.acting.layout, outside.origin.env_name
-        self._programs, self._env, self._metrics, self._pretrained = programs, env, metrics, pretrained
-        self._steps = [jnp.int32(t) for t in range(self._layout.rollout_length)]
+        self._programs, self._placing, self._env = programs, placing, env
+        self._metrics, self._pretrained = metrics, pretrained
+        self._steps = [placing.put(jnp.int32(t)) for t in range(self._layout.rollout_length)]
         self._last: State = None  # the state that belongs to where the environments are
         self._acts: tuple[Params, Draws] | None = None  # what acts next
 
     def _reset(self, key: Key) -> np.ndarray:
-        seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-        return self._env.reset(seed).reshape(self._layout.workers, self._layout.envs, *self._env.observation_shape)
+        # Environment i of all has the seed of the first one, plus i, whoever steps it.
+        seed = (int(jax.random.randint(key, (), 0, 2**31 - 1)) + self._placing.first_env) % 2**31
+        return self._env.reset(seed).reshape(*self._placing.shape, *self._env.observation_shape)
 
     def init(self, key: Key) -> State:
         self._last, self._acts = self._programs.init(key, self._reset(env_key(key)), self._pretrained), None
@@ -142,7 +173,7 @@ class _Loop:
 
     def advance(self, key: Key, state: State, count: int) -> tuple[State, Metrics]:
         if self._last is not state:
-            obs = self._reset(jax.random.fold_in(key, state.iteration))
+            obs = self._reset(jax.random.fold_in(key, int(state.iteration)))
             state, self._acts = self._programs.restart(state, obs), None
         self._last = None
         acts = self._programs.begin(key, state) if self._acts is None else self._acts
@@ -164,7 +195,8 @@ class _Loop:
 
         wrappers, obs, first, carry = state.actor_state
         try:
-            place = Place(obs, np.asarray(first), carry, wrappers)
+            obs, first = self._placing.local((obs, first))
+            place = Place(obs, first, carry, wrappers)
             return collect(act_at, self._env, len(self._steps), place, self._programs.show)
         except Exception as error:  # whatever an environment may raise
             where = f"{self._name}, iteration {int(state.iteration)}, step {step}"

@@ -64,8 +64,11 @@ class Server:
         self._pulled[worker] = pulled = self._stores[worker].pull()
         return pulled
 
-    def all_begun(self) -> bool:
-        """Whether every worker has pulled."""
+    def may_work(self, worker: int) -> bool:
+        """Whether every worker has pulled; if so, the time of this one begins."""
+        pulled = self._pulled[worker]
+        assert pulled is not None
+        self._pulled[worker] = pulled._replace(time=time.monotonic())
         return bool(self._now.begun.all())
 
     def push(self, worker: int, vector: np.ndarray, reports: np.ndarray, sums: np.ndarray) -> Pulled | None:
@@ -96,7 +99,7 @@ class RemoteStore:
         import ray
 
         pulled = ray.get(self._server.begin.remote(self._me))
-        while not ray.get(self._server.all_begun.remote()):
+        while not ray.get(self._server.may_work.remote(self._me)):
             time.sleep(0.02)
         self.rollout = pulled.rollout
         return pulled

@@ -170,11 +170,14 @@ def start_carry(acting: Acting, shape: tuple[int, ...]) -> Any:
 
 def compile_show(told: Told | None, wrappers: Any, obs: Any) -> Any:
     """`show`, compiled for wrappers with a state of these types and for such observations; None without wrappers."""
-    if told is None:
-        return None
+    return None if told is None else jax.jit(show(told)).lower(wrappers, types_of_answer(obs)).compile()
+
+
+def types_of_answer(obs: Any) -> TimeStep:
+    """Shapes and dtypes of what environments answer that have such observations ``[W, B, ...]``."""
     number, flag, count = (jax.ShapeDtypeStruct(obs.shape[:2], dtype) for dtype in (jnp.float32, bool, jnp.int32))
     types: Any = obs, number, flag, flag, obs, number, count
-    return jax.jit(show(told)).lower(wrappers, TimeStep(*types)).compile()
+    return TimeStep(*types)
 
 
 def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any, wrappers: Any) -> Rollouts:

@@ -78,7 +78,7 @@ class SharedStore:
         self._now.begun[self._me] = 1
         while not (self._now.begun.all() or self._now.stop[0]):
             time.sleep(0.001)  # all begin together and with the same parameters, as they do where workers are simulated
-        return None if self._now.stop[0] else pulled
+        return None if self._now.stop[0] else pulled._replace(time=time.monotonic())
 
     def at(self, step: int) -> None:
         """As of `Store`."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build, make_train
-from purejaxrl_a3c.types import Key, State
+from purejaxrl_a3c.types import Algorithm, Key, State
 
 AXIS = "device"
 """Name of the mesh's axis."""
@@ -53,12 +53,17 @@ class Devices(NamedTuple):
         return jax.device_put(x, everywhere)
 
 
-def spread(config: AlgorithmConfig, devices: Sequence[jax.Device] | None = None) -> Devices:
+def spread(
+    config: AlgorithmConfig,
+    devices: Sequence[jax.Device] | None = None,
+    init_of: Callable[[Algorithm], Callable[[Key], State]] = lambda algorithm: algorithm.init,
+) -> Devices:
     """The `Devices` for a run of ``config``.
 
     Args:
         config: the ``Config`` of an algorithm.
         devices: JAX's devices; None: all of this process.
+        init_of: the algorithm -> key -> state.
 
     Raises:
         InputError: if there are no devices, or they cannot share the run evenly.
@@ -70,7 +75,7 @@ def spread(config: AlgorithmConfig, devices: Sequence[jax.Device] | None = None)
 
     def init(key: Key) -> State:
         algorithm = build(config, AXIS)
-        state = algorithm.init(key)
+        state = init_of(algorithm)(key)
         splits.append(algorithm.split(state))
         return state
 

@@ -17,7 +17,7 @@ from purejaxrl_a3c.run.options import check_options, remembered
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, check_resumed
 from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.run.where import check_engine, is_outside, state_types
+from purejaxrl_a3c.run.where import check_engine, spread, state_types
 from purejaxrl_a3c.types import Pretrained, State
 
 
@@ -104,9 +104,7 @@ def choose_devices(config: Any, num_devices: int | None) -> devices.Devices | No
         reject("num_devices", count, f"at most {len(available)}, as many as there are")
     if processes > 1 and count != len(available):
         reject("num_devices", count, f"{len(available)}, all that the {processes} processes have")
-    if count > 1 and is_outside(config):
-        reject("num_devices", count, "1, for environments outside of JAX")
-    return None if count == 1 else devices.spread(config, available[:count])
+    return None if count == 1 else spread(config, available[:count])
 
 
 def _take_folder(request: Request) -> tuple[Path, folder.RunFolder | None]:

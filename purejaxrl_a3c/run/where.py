@@ -1,7 +1,9 @@
 """What depends on whether the environments of a run are of JAX or outside of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from purejaxrl_a3c import host
@@ -11,7 +13,7 @@ from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs.suites import gymnasium
 from purejaxrl_a3c.host import compiled, lockstep, race
 from purejaxrl_a3c.host.race import Settings
-from purejaxrl_a3c.run import chunks
+from purejaxrl_a3c.run import chunks, devices
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.devices import Devices
 from purejaxrl_a3c.run.evaluate import evaluate as evaluate_in_jax
@@ -34,6 +36,8 @@ def check_engine(config: Any, options: Options) -> None:
     if options.engine != "lockstep":
         if not is_outside(config):
             reject("engine", options.engine, "lockstep for environments of JAX")
+        if jax.process_count() > 1 or (options.num_devices or 1) > 1:
+            reject("engine", options.engine, "lockstep with several devices or processes of JAX")
         if not isinstance(config, a3c.Config):
             reject("engine", options.engine, "lockstep except for A3C")
         return
@@ -42,13 +46,22 @@ def check_engine(config: Any, options: Options) -> None:
             reject(name, getattr(options, name), f"{getattr(Options, name)!r} if engine is lockstep")
 
 
+def spread(config: Any, available: Sequence[jax.Device]) -> Devices:
+    """The `Devices` for a run of ``config``.
+
+    Raises:
+        InputError: if they cannot share the run evenly.
+    """
+    return (lockstep.spread if is_outside(config) else devices.spread)(config, available)
+
+
 def state_types(config: Any, on: Devices | None = None) -> Any:
     """Shapes, dtypes and, on several devices, shardings of a run's state, without compiling it.
 
     Raises:
         InputError: for settings that do not fit.
     """
-    return compiled.state_types(config) if is_outside(config) else chunks.state_types(config, on)
+    return compiled.state_types(config, on) if is_outside(config) else chunks.state_types(config, on)
 
 
 def compile_run(config: Any, options: Options, on: Devices | None, pretrained: Pretrained | None) -> CompiledRun:
@@ -62,7 +75,7 @@ def compile_run(config: Any, options: Options, on: Devices | None, pretrained: P
             config, Settings(options.push, options.engine, ray_address=options.ray_address), pretrained
         )
     if is_outside(config):
-        return lockstep.compile_run(config, pretrained=pretrained)
+        return lockstep.compile_run(config, pretrained=pretrained, on=on)
     return chunks.compile_run(config, on, pretrained)
 
 

@@ -23,8 +23,10 @@ from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import devices
 from purejaxrl_a3c.run.act import make_act
+from purejaxrl_a3c.run.callbacks import evaluate_every, train_in_pieces
 from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.load import load
+from purejaxrl_a3c.run.sweep import Sweep, sweep
 from purejaxrl_a3c.run.train import Result, make_train
 
 __version__ = importlib.metadata.version("purejaxrl-a3c")
@@ -32,6 +34,7 @@ __version__ = importlib.metadata.version("purejaxrl-a3c")
 __all__ = [
     "InputError",
     "Result",
+    "Sweep",
     "__version__",
     "a2c",
     "a3c",
@@ -40,6 +43,7 @@ __all__ = [
     "devices",
     "dqn",
     "evaluate",
+    "evaluate_every",
     "impala",
     "load",
     "make_act",
@@ -52,5 +56,7 @@ __all__ = [
     "replace",
     "rnd",
     "sac",
+    "sweep",
     "td3",
+    "train_in_pieces",
 ]

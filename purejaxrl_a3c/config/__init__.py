@@ -23,7 +23,7 @@ from purejaxrl_a3c.config.fields import (
     is_config,
     is_float,
 )
-from purejaxrl_a3c.config.flat import flat, parts, replace
+from purejaxrl_a3c.config.flat import flat, is_float_setting, parts, replace
 from purejaxrl_a3c.config.json import from_json, to_json
 from purejaxrl_a3c.config.tree import configuration, with_array_floats
 
@@ -44,6 +44,7 @@ __all__ = [
     "is_concrete",
     "is_config",
     "is_float",
+    "is_float_setting",
     "parts",
     "replace",
     "to_json",

@@ -5,7 +5,7 @@ import difflib
 from typing import Any, TypeVar
 
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.config.fields import is_config, title
+from purejaxrl_a3c.config.fields import bare, field_types, is_config, options, title
 
 T = TypeVar("T")
 
@@ -24,6 +24,13 @@ def parts(config: Any) -> dict[str, Any]:
     for name, value in _own(config).items():
         found |= {name: value} | parts(value) if is_config(value) else {}
     return found
+
+
+def is_float_setting(config: Any, name: str) -> bool:
+    """Whether the setting ``name`` holds a float now, which may be an array and be mapped over."""
+    holder = next(one for one in (config, *parts(config).values()) if name in field_types(type(one)))
+    kinds = [bare(option) for option in options(field_types(type(holder))[name])]
+    return float in kinds and isinstance(getattr(holder, name), float | int)
 
 
 def replace(config: T, **changes: Any) -> T:

@@ -1,4 +1,4 @@
-"""The command line: ``purejaxrl-a3c train [algorithm] [--option value ...]``, ``evaluate RUN`` and ``envs [suite]``."""
+"""The command line: ``purejaxrl-a3c train [algorithm] [--option value ...]``, ``evaluate``, ``sweep`` and ``envs``."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from purejaxrl_a3c import envs
-from purejaxrl_a3c.checks import InputError
+from purejaxrl_a3c.checks import InputError, reject
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
@@ -25,8 +25,9 @@ from purejaxrl_a3c.run.join import join_processes
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say
-from purejaxrl_a3c.run.request import Request, read_earlier, resume_folder
+from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
 from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_run, train
+from purejaxrl_a3c.run.sweep_command import sweep_command
 
 LEAST_SECONDS = 0.3
 """Programs that took less time to compile are not cached."""
@@ -36,7 +37,9 @@ _USAGE = f"""usage: purejaxrl-a3c COMMAND
   train [ALGORITHM] [--OPTION VALUE ...]   train an agent and evaluate it; the default algorithm is {DEFAULT}
   train ALGORITHM --help                   every setting of an algorithm
   train --resume RUN                       go on with the run in the folder RUN
+  train --config FILE                      a new run with the settings of another, or the best ones of a sweep
   evaluate RUN [--OPTION VALUE ...]        evaluate the trained agent of a run
+  sweep ALGORITHM [--SETTING VALUES ...]   compare settings; sweep --help says how to write them
   envs [SUITE]                             list the environments
   --version                                print the version
 
@@ -84,6 +87,10 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
         folder, options = parse_evaluate(argv[1:])
         with _cached_compilations(console):
             evaluate_run(folder, options, console)
+    elif argv[0] == "sweep":
+        check_platform()
+        with _cached_compilations(console):
+            return sweep_command(argv[1:], console)
     else:
         request = parse(argv)
         with _cached_compilations(console):
@@ -100,15 +107,21 @@ def parse(argv: list[str]) -> Request:
     Raises:
         InputError: if there is no run to resume where ``--resume`` says.
     """
-    folder = resume_folder(argv)
-    earlier = read_earlier(folder) if folder is not None else None
+    folder = value_of("--resume", argv)
+    earlier = read_earlier(Path(folder)) if folder is not None else None
     # Everything that is not given is as it was, or as it is by default.
     configs = ALGORITHMS if earlier is None else ALGORITHMS | {earlier.name: earlier.config}
-    before = Options() if earlier is None else earlier.options
+    before, default = (Options(), DEFAULT) if earlier is None else (earlier.options, earlier.name)
+    file = value_of("--config", argv)
+    if file is not None:
+        if earlier is not None:
+            reject("config", file, "left out: a resumed run has settings of its own")
+        default, config = read_config(Path(file))
+        configs = ALGORITHMS | {default: config}
     # An algorithm need not be named.
     rest = argv[1:]
     if argv[:1] == ["train"] and (not rest or rest[0].startswith("-")) and rest not in (["-h"], ["--help"]):
-        argv = ["train", DEFAULT if earlier is None else earlier.name, *rest]
+        argv = ["train", default, *rest]
 
     def train(algorithm: Any) -> tuple[str, dict[str, Any], Options]:
         """Train an agent and evaluate it."""
@@ -125,6 +138,8 @@ def parse(argv: list[str]) -> Request:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     name = name.replace("_", "-")
+    if file is not None and name != default:
+        reject("algorithm", name, f"{default}, of which the settings in {file} are")
     return Request(name, replace(configs[name], **values), options, earlier)
 
 

@@ -26,6 +26,9 @@ class Options:
     checkpoint_every_frames: int = 0
     """Write a checkpoint after this many frames too, rounded up to whole iterations; 0 writes one only at the end and
     when the run is interrupted."""
+    config: Path | None = None
+    """File with the settings to start from, and their algorithm: the config.json of a run, or the best.json of a sweep;
+    other flags change them."""
     resume: Path | None = None
     """Continue the run in this folder, with its algorithm, settings, options and seed; a larger total-frames extends
     it."""

@@ -1,5 +1,6 @@
 """What was asked for on the command line, and what an earlier run was asked for."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +73,28 @@ def check_resumed(request: Request) -> None:
         reject("out", str(request.options.out), f"left out: a resumed run stays in its folder, {run}")
 
 
-def resume_folder(argv: list[str]) -> Path | None:
-    """The folder that ``--resume`` names among arguments that are not parsed yet."""
+def read_config(path: Path) -> tuple[str, Any]:
+    """The algorithm and the settings in a file that a run or a sweep has written.
+
+    Raises:
+        InputError: if it is no such file, or of an algorithm that this program does not know.
+    """
+    accepted = "the config.json of a run, or the best.json of a sweep"
+    try:
+        record = json.loads(path.read_text())
+        name, settings = record["algorithm"], record["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reject("config", str(path), f"{accepted} ({type(error).__name__})")
+    if name not in ALGORITHMS:
+        reject("config", str(path), f"of one of {', '.join(ALGORITHMS)}, not of {name!r}")
+    return name, from_json(type(ALGORITHMS[name]), settings)
+
+
+def value_of(flag: str, argv: list[str]) -> str | None:
+    """The value of a flag among arguments that are not parsed yet."""
     for before, argument in zip(["", *argv], [*argv, ""], strict=True):
-        if before == "--resume":
-            return Path(argument)
-        if argument.startswith("--resume="):
-            return Path(argument.partition("=")[2])
+        if before == flag:
+            return argument
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
     return None

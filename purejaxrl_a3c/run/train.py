@@ -1,9 +1,10 @@
 """A whole run as a pure function."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
@@ -30,7 +31,14 @@ class Result(NamedTuple):
     metrics: Metrics  # every field [I], one entry an iteration
 
 
-def make_train(config: AlgorithmConfig, axis_name: AxisName = None) -> Callable[[Key], Result]:
+Callback: TypeAlias = Callable[[jax.Array, State, Metrics], Mapping[str, jax.Array]]
+"""``(iteration, state, metrics) -> scalars by name``: a pure function of what is left after so many iterations, int32
+``[]``. It reports; it changes nothing."""
+
+
+def make_train(
+    config: AlgorithmConfig, axis_name: AxisName = None, callback: Callback | None = None
+) -> Callable[[Key], Result]:
     """The whole run that ``config`` describes, as a pure function.
 
     It can be compiled, and mapped over keys and over every float of the config::
@@ -46,6 +54,8 @@ def make_train(config: AlgorithmConfig, axis_name: AxisName = None) -> Callable[
             All devices get the same key and learn the same parameters. ``train`` must then run where the name is bound:
             under `jax.shard_map` with ``check_vma=False``, `jax.pmap` or ``jax.vmap(axis_name=...)``. The functions of
             `devices` do that.
+        callback: called in every iteration, in the compiled program; what it returns joins ``metrics.losses``. See
+            `callbacks.evaluate_every`. The run is the same up to rounding, as it is another program.
 
     Returns:
         ``train(key) -> Result``, with ``I = total_frames // frames of one iteration`` entries in every metric. The key
@@ -61,11 +71,26 @@ def make_train(config: AlgorithmConfig, axis_name: AxisName = None) -> Callable[
         key_init, key_run = jax.random.split(randomness.as_key(key))
 
         def iterate(state: State, _: None) -> tuple[State, Metrics]:
-            return algorithm.step(jax.random.fold_in(key_run, state.iteration), state)
+            state, metrics = algorithm.step(jax.random.fold_in(key_run, state.iteration), state)
+            return state, metrics if callback is None else _joined(metrics, callback(state.iteration, state, metrics))
 
         return Result(*jax.lax.scan(iterate, algorithm.init(key_init), length=whole.iterations))
 
     return train
+
+
+def _joined(metrics: Metrics, more: Mapping[str, jax.Array]) -> Metrics:
+    """The metrics with what a callback returned.
+
+    Raises:
+        InputError: if a name is taken, or a value is no scalar.
+    """
+    for name, value in more.items():
+        if name in metrics.losses or name in Metrics._fields:
+            reject("callback", f"a metric named {name!r}", "names that the run does not report itself")
+        if jnp.shape(value) != ():
+            reject("callback", f"{name} of shape {jnp.shape(value)}", "scalars by name")
+    return metrics._replace(losses=metrics.losses | {name: jnp.asarray(value) for name, value in more.items()})
 
 
 def build(config: Any, axis_name: AxisName = None) -> Algorithm:

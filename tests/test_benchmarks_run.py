@@ -195,6 +195,15 @@ SMALL = {
     "actors": Small({"ROWS": {"CartPole": actors.Row("gym/CartPole-v1", 1_600, ACTORS)}}, main(turns=1)),
     "outside": Small({"ROWS": {"PPO on CartPole": CARTPOLE}}, run_learning_outside),
     "start": Small({}, lambda script: script.start_seconds(2), 0),
+    "sweeps": Small(
+        {
+            "CONFIGS": {"A2C": replace(a2c.Config(), hidden_sizes=(4,))},
+            "WIDTHS": (1,),
+            "POINTS": {"learning_rate": [1e-3, 1e-2]},
+            "EPISODES": 1,
+        },
+        main(800),
+    ),
     "workers": Small({"COUNTS": (2,), "PUSHES": ("locked",), "MANY": 2, "STARTS": 1, "EPISODES": 2}, main(2, 800)),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(

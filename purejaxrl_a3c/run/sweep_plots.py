@@ -82,16 +82,22 @@ def _parallel(figure: Figure, axes: Axes, found: Sweep, names: list[str]) -> Non
     finite = found.scores[np.isfinite(found.scores)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     colors = ScalarMappable(Normalize(low, high if high > low else low + 1), "viridis")
+    span = high - low if high > low else 1.0
+    shift = np.linspace(-0.02, 0.02, len(found.points))  # so that lines which share a value do not hide each other
     for i in found.order[::-1]:  # the best ones on top
-        lines = [heights[name][found.points[i][name]] for name in names]
-        axes.plot(range(len(names)), lines, color=colors.to_rgba(found.scores[i]), lw=1.5, alpha=0.8)
+        if np.isfinite(found.scores[i]):
+            lines = [heights[name][found.points[i][name]] + shift[i] for name in names]
+            lines.append((found.scores[i] - low) / span)
+            axes.plot(range(len(lines)), lines, color=colors.to_rgba(found.scores[i]), lw=1.5, alpha=0.8)
     for at, name in enumerate(names):
         axes.axvline(at, color="0.7", lw=1)
         shown = levels[name] if len(levels[name]) <= 8 else [levels[name][0], levels[name][-1]]
         for value in shown:
-            axes.text(at, heights[name][value], f" {_label(value)}", va="center", fontsize="small")
-    axes.set_xticks(range(len(names)), names)
+            label = f"{_label(value)} "
+            axes.text(at, heights[name][value], label, ha="right", va="center", fontsize="small")
+    axes.axvline(len(names), color="0.7", lw=1)
+    axes.set_xticks(range(len(names) + 1), [*names, "return"])
     axes.set_yticks([])
-    axes.set_xlim(-0.2, len(names) - 0.5)
+    axes.set_xlim(-0.4, len(names) + 0.1)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     figure.colorbar(colors, ax=axes, label="return, interquartile mean")

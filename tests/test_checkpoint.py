@@ -28,7 +28,7 @@ def run():
 def written(run, tmp_path_factory):
     """A folder with checkpoints after iterations 4 and 6 of 8, and the states of both and of the end."""
     folder, states = tmp_path_factory.mktemp("run"), {}
-    for chunk in run_in_chunks(run, KEY, every=2):
+    for chunk in run_in_chunks(run, KEY, every=[2]):
         states[int(chunk.state.iteration)] = jax.device_get(chunk.state)
         if chunk.state.iteration in (2, 4, 6):
             checkpoint.write(folder, chunk.state, {"algorithm": "a3c", "seed": 0, "config": to_json(CONFIG)})

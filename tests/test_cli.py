@@ -3,6 +3,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,16 @@ import numpy as np
 import pytest
 
 import purejaxrl_a3c
-from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, make_train, replace, rnd
+from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, load, make_train, replace, rnd
 from purejaxrl_a3c.config import flat, to_json
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.cli import main, parse
+from purejaxrl_a3c.run.evaluations import read_evaluations
 from purejaxrl_a3c.run.metrics_file import columns
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.report import evaluation_key
+from purejaxrl_a3c.run.request import read_config
+from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony, Service
 
 pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
@@ -248,3 +252,43 @@ def test_interrupting_keeps_what_was_written(tmp_path):
     np.testing.assert_array_equal([int(row["frames"]) for row in rows], 80 * np.arange(1, len(rows) + 1))
     assert (out / "config.json").exists()
     assert (out / "learning_curve.png").exists()
+
+
+def test_evaluations_while_a_run_trains_are_kept_and_the_best_agent_too(tmp_path, capsys):
+    out = tmp_path / "run"
+    # An iteration has 80 frames.
+    argv = ["train", "a3c", *QUICK, "--evaluate-every-frames", "950", "--out", str(out)]
+    main([*argv[:-2], "--checkpoint-every-frames", "1600", "--out", str(out)])
+    rows = read_evaluations(out)
+    step = build(read_config(out / "config.json")[1]).frames_per_step
+    every = -(-950 // step) * step
+    assert [frames for frames, *_ in rows] == list(range(every, 4001, every))
+    assert all(episodes == 7 for *_, episodes in rows)
+    best = max(rows, key=lambda row: row[1])
+    config, state, _ = load(out / "best")
+    assert int(state.iteration) * step == best[0]
+    key = jax.random.fold_in(evaluation_key(0), best[0])
+    returns = np.asarray(evaluate(config, state, key, 7, deterministic=True))
+    np.testing.assert_allclose([returns.mean(), returns.std()], best[1:3], rtol=1e-5)
+    main(["evaluate", str(out / "best"), "--evaluation-episodes", "3"])
+    # The run itself is the one without.
+    main(["train", "a3c", *QUICK, "--out", str(tmp_path / "plain")])
+    assert (tmp_path / "plain" / "metrics.csv").read_text() == (out / "metrics.csv").read_text()
+    # A resumed run makes the rows again that came after its checkpoint.
+    before = (out / "evaluations.csv").read_text()
+    shutil.rmtree(out / "checkpoints" / str(4000 // step))
+    main(["train", "--resume", str(out)])
+    assert (out / "evaluations.csv").read_text() == before
+    assert int(load(out / "best").state.iteration) * step == best[0]
+
+
+def test_several_runs_are_evaluated_together(tmp_path, capsys):
+    for seed in range(3):
+        main(["train", "a2c", *QUICK, "--seed", str(seed), "--out", str(tmp_path / str(seed))])
+    capsys.readouterr()
+    main(["evaluate", *(str(tmp_path / str(seed)) for seed in range(3)), "--evaluation-episodes", "5", "--json"])
+    *each, together = map(json.loads, capsys.readouterr().out.splitlines())
+    means = [one["evaluation_return_mean"] for one in each]
+    assert len(means) == together["runs"] == 3
+    np.testing.assert_allclose(together["interquartile_mean"], np.mean(means))  # of three none is cut off
+    assert min(means) <= together["low"] <= together["interquartile_mean"] <= together["high"] <= max(means)

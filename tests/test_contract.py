@@ -510,7 +510,7 @@ def test_a_run_in_chunks_is_the_same_run_also_when_it_goes_on_from_a_checkpoint(
     assert_equal((state, metrics), jax.device_get(tuple(result)), **ROUNDING)
 
     chunks = []
-    for chunk in run_in_chunks(run, KEY, every=5):
+    for chunk in run_in_chunks(run, KEY, every=[5]):
         chunks.append(jax.device_get(chunk))
         if chunk.state.iteration == 5:
             checkpoint.write(tmp_path, chunk.state, {"algorithm": name, "seed": 0, "config": to_json(config)})

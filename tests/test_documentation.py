@@ -17,7 +17,7 @@ import purejaxrl_a3c
 from benchmarks.claims.__main__ import PAGE, page
 from purejaxrl_a3c import a3c, make_train, replace
 from purejaxrl_a3c.envs import SUITES
-from purejaxrl_a3c.run import checkpoint, cli
+from purejaxrl_a3c.run import checkpoint, cli, sweep_request
 from purejaxrl_a3c.run.flags import flags_of
 from purejaxrl_a3c.run.folder import record
 from purejaxrl_a3c.run.options import Options
@@ -104,9 +104,11 @@ def _check_command(words: list[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             cli.parse(words)
         assert ended.value.code == 0
-    elif "--resume" in words:
-        at = words.index("--resume")  # what is resumed here is not there
+    elif "--resume" in words or "--config" in words:
+        at = words.index("--resume" if "--resume" in words else "--config")  # what is named there does not exist here
         cli.parse(words[:at] + words[at + 2 :])
+    elif words[0] == "sweep":
+        sweep_request.parse(words[1:])
     elif words[0] == "train":
         cli.parse(words)
     elif words[0] == "evaluate":

@@ -74,7 +74,7 @@ def main():
     run = compile_run(config)
     about["compile_seconds"] = time.perf_counter() - imported
     every = -(-task.piece // run.frames_per_iteration)
-    chunks = run_in_chunks(run, key, every=every)
+    chunks = run_in_chunks(run, key, every=[every])
     state: Any = None
 
     def train_piece():

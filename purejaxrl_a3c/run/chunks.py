@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -110,7 +110,9 @@ def _iterate(algorithm: Algorithm, key: Key, state: State, count: jax.Array) -> 
     return jax.lax.fori_loop(0, count, iterate, (state, metrics_buffer))
 
 
-def run_in_chunks(run: CompiledRun, key: Key, state: State | None = None, every: int | None = None) -> Iterator[Result]:
+def run_in_chunks(
+    run: CompiledRun, key: Key, state: State | None = None, every: Sequence[int] = ()
+) -> Iterator[Result]:
     """The run ``make_train(config)(key)``, a fraction of a second at a time.
 
     However it is cut, and wherever it continues from, it is bit for bit the same run. It equals that of ``make_train``
@@ -120,7 +122,7 @@ def run_in_chunks(run: CompiledRun, key: Key, state: State | None = None, every:
         run: a `CompiledRun`.
         key: the run's key.
         state: the state after an earlier chunk of the same run, to continue from; None: start. It is consumed.
-        every: end a chunk whenever this many iterations more are done, counted from the start of the run.
+        every: end a chunk whenever one of these numbers of iterations more is done, counted from the start of the run.
 
     Yields:
         The `Result` so far: the state, valid until the next chunk is asked for, and the chunk's own metrics as NumPy
@@ -130,7 +132,7 @@ def run_in_chunks(run: CompiledRun, key: Key, state: State | None = None, every:
     state = run.init(key_init) if state is None else state
     done, count = int(state.iteration), 1
     while done < run.iterations:
-        count = _agreed(min(count, run.iterations - done, *([every - done % every] if every else [])))
+        count = agreed(min(count, run.iterations - done, *(each - done % each for each in every)))
         started = time.perf_counter()
         state, metrics = run.advance(key_run, state, count)
         # Copies: a view would keep the whole buffer alive for every chunk.
@@ -160,6 +162,6 @@ def agreed_signal(number: int | None) -> int | None:
     return int(np.max(multihost_utils.process_allgather(np.int32(number or 0)))) or None
 
 
-def _agreed(count: int) -> int:
+def agreed(count: int) -> int:
     """The iteration count of process 0: clocks differ, but all processes must run the same program."""
     return count if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(count)))

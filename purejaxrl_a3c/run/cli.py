@@ -19,6 +19,7 @@ from purejaxrl_a3c.checks import InputError, reject
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
+from purejaxrl_a3c.run.compare import compare
 from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
@@ -26,7 +27,7 @@ from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
-from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_run, train
+from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_runs, train
 from purejaxrl_a3c.run.sweep_command import sweep_command
 
 LEAST_SECONDS = 0.3
@@ -38,7 +39,8 @@ _USAGE = f"""usage: purejaxrl-a3c COMMAND
   train ALGORITHM --help                   every setting of an algorithm
   train --resume RUN                       go on with the run in the folder RUN
   train --config FILE                      a new run with the settings of another, or the best ones of a sweep
-  evaluate RUN [--OPTION VALUE ...]        evaluate the trained agent of a run
+  evaluate RUN ... [--OPTION VALUE ...]    evaluate the trained agents of runs
+  compare RUN RUN ... [--out FILE]         curves and returns of runs, and what differs in their settings
   sweep ALGORITHM [--SETTING VALUES ...]   compare settings; sweep --help says how to write them
   envs [SUITE]                             list the environments
   --version                                print the version
@@ -84,9 +86,13 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
     elif argv[0] == "envs":
         print("\n".join(envs.list_names(*argv[1:2])))
     elif argv[0] == "evaluate":
-        folder, options = parse_evaluate(argv[1:])
+        folders, options = parse_evaluate(argv[1:])
         with _cached_compilations(console):
-            evaluate_run(folder, options, console)
+            evaluate_runs(folders, options, console)
+    elif argv[0] == "compare":
+        folders, out = parse_compare(argv[1:])
+        print(compare(folders, out), end="")
+        say(console, f"drawn to {out}")
     elif argv[0] == "sweep":
         check_platform()
         with _cached_compilations(console):
@@ -143,28 +149,47 @@ def parse(argv: list[str]) -> Request:
     return Request(name, replace(configs[name], **values), options, earlier)
 
 
-def parse_evaluate(argv: list[str]) -> tuple[Path, Options]:
-    """The folder and the options of ``evaluate``; exits with a message if the arguments do not parse."""
+def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options]:
+    """The folders and the options of ``evaluate``; exits with a message if the arguments do not parse."""
     texts = docstrings(Options)
 
     def described(name: str, kind: Any) -> Any:
         return Annotated[kind, tyro.conf.arg(help=texts[name])]
 
     def evaluate(
-        run: tyro.conf.Positional[Path],
+        runs: tyro.conf.Positional[list[Path]],
         evaluation_episodes: int = Options.evaluation_episodes,
         sample_actions: bool = False,
         seed: int = 0,
         json: bool = False,
-    ) -> tuple[Path, Options]:
-        """Evaluate the trained agent in the folder of a run, in which nothing is changed."""
-        return run, Options(
+    ) -> tuple[list[Path], Options]:
+        """Evaluate the trained agents in the folders of runs, in which nothing is changed."""
+        return runs, Options(
             seed=seed, evaluation_episodes=evaluation_episodes, sample_actions=sample_actions, json=json
         )
 
     for name in ("evaluation_episodes", "sample_actions", "json"):
         evaluate.__annotations__[name] = described(name, evaluate.__annotations__[name])
-    return tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
+    runs, options = tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
+    if not runs:
+        reject("runs", "nothing", "at least one folder of a run")
+    return runs, options
+
+
+def parse_compare(argv: list[str]) -> tuple[list[Path], Path]:
+    """The folders and the picture of ``compare``; exits with a message if the arguments do not parse."""
+
+    def compare(
+        runs: tyro.conf.Positional[list[Path]],
+        out: Annotated[Path, tyro.conf.arg(help="The picture; its suffix says the format.")] = Path("comparison.png"),
+    ) -> tuple[list[Path], Path]:
+        """Compare the runs in these folders: curves and returns of those that differ in more than their seeds."""
+        return runs, out
+
+    runs, out = tyro.cli(compare, prog="purejaxrl-a3c compare", args=argv)
+    if not runs:
+        reject("runs", "nothing", "at least one folder of a run")
+    return runs, out
 
 
 def _say_error(console: Console, error: Exception) -> None:

@@ -21,6 +21,9 @@ class Options:
     """Number of whole episodes on which the trained policy is evaluated."""
     sample_actions: bool = False
     """Evaluate with sampled actions instead of the most probable ones."""
+    evaluate_every_frames: int = 0
+    """Evaluate after this many frames too, rounded up to whole iterations, and keep the best agent in the folder best;
+    0 evaluates only at the end."""
     json: bool = False
     """Print one last line of JSON on standard output."""
     checkpoint_every_frames: int = 0
@@ -60,6 +63,7 @@ _REMEMBERED = (
     "seed",
     "evaluation_episodes",
     "sample_actions",
+    "evaluate_every_frames",
     "json",
     "checkpoint_every_frames",
     "engine",
@@ -92,6 +96,7 @@ def check_options(options: Options) -> None:
         InputError: naming the option.
     """
     check_count("evaluation_episodes", options.evaluation_episodes)
-    check_count("checkpoint_every_frames", options.checkpoint_every_frames, least=0)
+    for name in ("checkpoint_every_frames", "evaluate_every_frames"):
+        check_count(name, getattr(options, name), least=0)
     if not 0 <= options.seed < 2**32:
         reject("seed", options.seed, "in [0, 2**32)")

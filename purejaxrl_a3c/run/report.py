@@ -1,5 +1,6 @@
 """What a run says at its end, on the screen and as a line of JSON."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -37,10 +38,11 @@ def evaluation_key(seed: int) -> Key:
     return jax.random.wrap_key_data(jnp.array([1, seed], jnp.uint32), impl="threefry2x32")
 
 
-def evaluate_state(config: Any, state: State, options: Options, console: Console) -> np.ndarray:
-    """Returns of whole episodes, float32 ``[evaluation_episodes]``."""
-    with console.status("evaluating"):
+def evaluate_state(config: Any, state: State, options: Options, console: Console, frames: int = 0) -> np.ndarray:
+    """Returns of whole episodes, float32 ``[evaluation_episodes]``; ``frames`` makes them others than at the end."""
+    with console.status("evaluating") if not frames else contextlib.nullcontext():
         key, deterministic = evaluation_key(options.seed), not options.sample_actions
+        key = jax.random.fold_in(key, frames) if frames else key
         return evaluate(config, state, key, options.evaluation_episodes, deterministic)
 
 

@@ -14,7 +14,9 @@ from rich.console import Console
 from purejaxrl_a3c.host.lockstep import StepError
 from purejaxrl_a3c.host.race import WorkerError
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare
-from purejaxrl_a3c.run.chunks import CompiledRun, agreed_signal, run_in_chunks
+from purejaxrl_a3c.run.chunks import CompiledRun, agreed, agreed_signal, run_in_chunks
+from purejaxrl_a3c.run.compare import estimate
+from purejaxrl_a3c.run.evaluations import Evaluations
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
 from purejaxrl_a3c.run.metrics_file import MetricsFile, read_columns
 from purejaxrl_a3c.run.options import Options, check_options, remembered
@@ -23,6 +25,9 @@ from purejaxrl_a3c.run.report import Trained, describe_returns, evaluate_state, 
 from purejaxrl_a3c.run.request import Request, read_earlier
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.where import compile_run
+
+BEST = "best"
+"""Folder in that of a run, with the best agent of its evaluations."""
 
 DIVERGED = 3
 """Exit status of a run whose losses or parameters are not finite at its end."""
@@ -76,13 +81,41 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
     return DIVERGED if diverged else 0
 
 
-def evaluate_run(path: Path, options: Options, console: Console) -> None:
+def evaluate_runs(paths: list[Path], options: Options, console: Console) -> None:
+    """Evaluate the trained agents in folders of runs, in which nothing is changed, and say how they do together.
+
+    Args:
+        paths: of the folders.
+        options: of which those of the evaluation count, and the seed.
+        console: for everything but the lines of JSON.
+
+    Raises:
+        InputError: if there is no sound checkpoint in a folder.
+    """
+    means = []
+    for path in paths:
+        if len(paths) > 1:
+            say(console, f"{path}:")
+        means.append(evaluate_run(path, options, console))
+    if len(paths) > 1:
+        found = estimate(np.array(means))
+        interval = f"{found.low:.1f} to {found.high:.1f}"
+        say(console, f"interquartile mean of {len(paths)} runs: {found.middle:.1f}, 95 % interval {interval}")
+        if options.json:
+            summary = {"interquartile_mean": found.middle, "low": found.low, "high": found.high}
+            print(json.dumps({"runs": len(paths), **{name: float(x) for name, x in summary.items()}}), flush=True)
+
+
+def evaluate_run(path: Path, options: Options, console: Console) -> float:
     """Evaluate the trained agent in a run's folder, in which nothing is changed.
 
     Args:
         path: of the folder.
         options: of which those of the evaluation count, and the seed.
         console: for everything but the line of JSON.
+
+    Returns:
+        The mean return.
 
     Raises:
         InputError: if there is no sound checkpoint in the folder.
@@ -99,6 +132,7 @@ def evaluate_run(path: Path, options: Options, console: Console) -> None:
     say(console, f"{describe_returns(returns)}, after {frames:,} frames")
     if options.json:
         print(json.dumps({**evaluation_summary(request, returns), "frames": frames}), flush=True)
+    return float(returns.mean())
 
 
 def _compile(setting: prepare.Setting, console: Console) -> CompiledRun:
@@ -124,16 +158,25 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
         file = MetricsFile(setting.path, list(run.metrics.losses), frames_before)
         if file.lost:
             say(console, f"note: {file.lost}", style="yellow")
-    every = -(-options.checkpoint_every_frames // run.frames_per_iteration) or None
+    every = -(-options.checkpoint_every_frames // run.frames_per_iteration)
+    look_every = -(-options.evaluate_every_frames // run.frames_per_iteration)
+    looking = 0.0
+    evaluations = _evaluations(setting, frames_before) if look_every else None
     progress = RunProgress(run, file, setting.path, setting.title, console)
     state: Any = setting.state
     began = ended = time.perf_counter()
     with progress, _kept_after_step_error(progress, setting.path, record):
-        for result in run_in_chunks(run, jax.random.key(options.seed), state, every):
+        for result in run_in_chunks(
+            run, jax.random.key(options.seed), state, [each for each in (every, look_every) if each]
+        ):
             state = result.state
             progress.add(result.metrics)
             ended = time.perf_counter()
             done = int(state.iteration)
+            if look_every and done % look_every == 0:
+                _look(setting, evaluations, done * run.frames_per_iteration, state, record, console)
+                looking += time.perf_counter() - ended
+                ended = time.perf_counter()
             stop = agreed_signal(interrupts.requested) is not None or done == run.iterations
             # Only now: the chunk's metrics are in the folder.
             if stop or (every and done % every == 0):
@@ -144,7 +187,34 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
     state = devices.fetch(state)
     staleness = float(progress.metrics.losses.get("staleness_mean", np.full(1, np.nan)).mean())
     not_finite = [*progress.not_finite, *_not_finite_parameters(state)]
-    return Trained(state, progress.trained, ended - began, run.compile_seconds, staleness, not_finite)
+    return Trained(state, progress.trained, ended - began - looking, run.compile_seconds, staleness, not_finite)
+
+
+def _evaluations(setting: prepare.Setting, frames: int | None) -> Evaluations | None:
+    """The file of the evaluations; None in a process that does not write."""
+    if setting.folder is None:
+        return None
+    best = setting.path / BEST
+    if setting.request.earlier is not None and (best / "checkpoints").exists():
+        checkpoint.set_aside(checkpoint.Found(best, setting.request.earlier.found.iteration, {}))
+    return Evaluations(setting.path, frames)
+
+
+def _look(
+    setting: prepare.Setting,
+    evaluations: Evaluations | None,
+    frames: int,
+    state: Any,
+    record: dict[str, Any],
+    console: Console,
+) -> None:
+    """Evaluate in the middle of a run, and keep the agent if it is the best so far."""
+    whole, best = devices.fetch(state), 0  # all processes take part
+    if evaluations is not None:
+        returns = evaluate_state(setting.request.config, whole, setting.request.options, console, frames)
+        best = int(evaluations.add(frames, returns))
+    if agreed(best):
+        checkpoint.write(setting.path / BEST, state, record)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class Options:
     """Folder for the results, by default a new one in runs/. A folder of the same sweep is gone on with."""
     evaluation_episodes: int = 32
     """Whole episodes by which every run is judged."""
-    batch_size: int = 16
+    batch_size: int = 8
     """Runs that are trained side by side."""
     samples: int = 0
     """Try so many random combinations instead of all: a range log:A:B or lin:A:B is then drawn from."""

@@ -27,8 +27,10 @@ def test_sampled_actions_are_not_the_most_probable_ones():
 
 
 def test_real_threads_count_the_pushes_since_their_pull():
-    staleness, seconds = threads.race(threads.compiled(), threads=3, seed=0, pushes=300)
-    assert staleness.shape == (300,)
+    staleness, times, seconds = threads.race(threads.compiled(), threads=3, seed=0, pushes=300)
+    assert staleness.shape == times.shape == (300,)
+    assert (times > 0).all()
+    assert times.sum() <= 3 * seconds  # three threads, whose tasks follow each other without a gap
     assert staleness[0] == 0
     # Everybody misses what the others push meanwhile, so the mean is N - 1, but for the first and the last tasks.
     assert abs(staleness.mean() - 2) < 0.1

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host.store import Push
+from purejaxrl_a3c.run.loggers import LoggerName, check_loggers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Options:
     evaluate_every_frames: int = 0
     """Evaluate after this many frames too, rounded up to whole iterations, and keep the best agent in the folder best;
     0 evaluates only at the end."""
+    logger: tuple[LoggerName, ...] = ()
+    """Where the metrics go besides metrics.csv: tensorboard, wandb or both; each is an extra of the package."""
     json: bool = False
     """Print one last line of JSON on standard output."""
     checkpoint_every_frames: int = 0
@@ -64,6 +67,7 @@ _REMEMBERED = (
     "evaluation_episodes",
     "sample_actions",
     "evaluate_every_frames",
+    "logger",
     "json",
     "checkpoint_every_frames",
     "engine",
@@ -78,7 +82,8 @@ _REMEMBERED = (
 def remembered(options: Options) -> dict[str, Any]:
     """The options by name that a resumed run takes over, as JSON holds them."""
     values = {name: getattr(options, name) for name in _REMEMBERED}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
 
 
 def from_record(record: dict[str, Any]) -> Options:
@@ -86,6 +91,7 @@ def from_record(record: dict[str, Any]) -> Options:
     values = {name: record[name] for name in _REMEMBERED if name in record}
     if values.get("initialize_from") is not None:
         values["initialize_from"] = Path(values["initialize_from"])
+    values["logger"] = tuple(values.get("logger", ()))
     return Options(**values)
 
 
@@ -98,5 +104,6 @@ def check_options(options: Options) -> None:
     check_count("evaluation_episodes", options.evaluation_episodes)
     for name in ("checkpoint_every_frames", "evaluate_every_frames"):
         check_count(name, getattr(options, name), least=0)
+    check_loggers(options.logger)
     if not 0 <= options.seed < 2**32:
         reject("seed", options.seed, "in [0, 2**32)")

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from purejaxrl_a3c.run.chunks import CompiledRun
+from purejaxrl_a3c.run.loggers import Logger, means
 from purejaxrl_a3c.run.metrics_file import MetricsFile
 from purejaxrl_a3c.run.plots import plot_learning_curve
 from purejaxrl_a3c.types import Metrics
@@ -39,7 +41,15 @@ class RunProgress:
         not_finite: names of the reports that are not finite in the last iteration.
     """
 
-    def __init__(self, run: CompiledRun, file: MetricsFile | None, out: Path, title: str, console: Console) -> None:
+    def __init__(
+        self,
+        run: CompiledRun,
+        file: MetricsFile | None,
+        out: Path,
+        title: str,
+        console: Console,
+        loggers: Sequence[Logger] = (),
+    ) -> None:
         """Prepare.
 
         Args:
@@ -48,11 +58,13 @@ class RunProgress:
             out: folder of the learning curve.
             title: of the learning curve.
             console: where to show progress.
+            loggers: get a mean of every chunk.
         """
         self.metrics: Metrics | None = None
         self.trained = 0
         self.not_finite: list[str] = []
         self._run, self._file, self._out, self._title, self._console = run, file, out, title, console
+        self._loggers = loggers
         self._seen = [file.before] if file is not None and len(file.before.frames) else []
         self._warnings = 0
         self._bar = Progress(
@@ -79,6 +91,7 @@ class RunProgress:
         self._seen.append(metrics)
         if self._file is not None:
             self._file.append(metrics)
+        self.log(int(metrics.frames[-1]), means(metrics))
         self.trained += len(metrics.frames) * self._run.frames_per_iteration
         now = time.perf_counter()
         rate = self.trained / (now - self._started)
@@ -91,6 +104,11 @@ class RunProgress:
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             self._next_line = now + self._pause
         self._warn(metrics)
+
+    def log(self, frames: int, values: dict[str, float]) -> None:
+        """Give values by name to the loggers."""
+        for logger in self._loggers:
+            logger.log(frames, values)
 
     def _warn(self, metrics: Metrics) -> None:
         """Say at which iteration reports stop being finite."""
@@ -113,6 +131,8 @@ class RunProgress:
             self._bar.stop()
         # After an error, such as a full disk, these may fail as well and must not hide it.
         with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            for logger in self._loggers:
+                logger.close()
             if self._file is not None:
                 self._file.close()
             if self._seen:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from purejaxrl_a3c.host.lockstep import StepError
 from purejaxrl_a3c.host.race import WorkerError
-from purejaxrl_a3c.run import checkpoint, devices, folder, load, prepare
+from purejaxrl_a3c.run import checkpoint, devices, folder, load, loggers, prepare
 from purejaxrl_a3c.run.chunks import CompiledRun, agreed, agreed_signal, run_in_chunks
 from purejaxrl_a3c.run.compare import estimate
 from purejaxrl_a3c.run.evaluations import Evaluations
@@ -162,7 +162,8 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
     look_every = -(-options.evaluate_every_frames // run.frames_per_iteration)
     looking = 0.0
     evaluations = _evaluations(setting, frames_before) if look_every else None
-    progress = RunProgress(run, file, setting.path, setting.title, console)
+    started = [] if file is None else [loggers.MAKE[name](setting.path, record) for name in options.logger]
+    progress = RunProgress(run, file, setting.path, setting.title, console, started)
     state: Any = setting.state
     began = ended = time.perf_counter()
     with progress, _kept_after_step_error(progress, setting.path, record):
@@ -174,7 +175,8 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
             ended = time.perf_counter()
             done = int(state.iteration)
             if look_every and done % look_every == 0:
-                _look(setting, evaluations, done * run.frames_per_iteration, state, record, console)
+                frames = done * run.frames_per_iteration
+                progress.log(frames, _look(setting, evaluations, frames, state, record, console))
                 looking += time.perf_counter() - ended
                 ended = time.perf_counter()
             stop = agreed_signal(interrupts.requested) is not None or done == run.iterations
@@ -207,14 +209,17 @@ def _look(
     state: Any,
     record: dict[str, Any],
     console: Console,
-) -> None:
-    """Evaluate in the middle of a run, and keep the agent if it is the best so far."""
+) -> dict[str, float]:
+    """Evaluate in the middle of a run, and keep the agent if it is the best so far; what was found by name."""
     whole, best = devices.fetch(state), 0  # all processes take part
+    found: dict[str, float] = {}
     if evaluations is not None:
         returns = evaluate_state(setting.request.config, whole, setting.request.options, console, frames)
         best = int(evaluations.add(frames, returns))
+        found = {"evaluation_return_mean": float(returns.mean()), "evaluation_return_std": float(returns.std())}
     if agreed(best):
         checkpoint.write(setting.path / BEST, state, record)
+    return found
 
 
 @contextlib.contextmanager

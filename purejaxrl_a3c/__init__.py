@@ -25,6 +25,7 @@ from purejaxrl_a3c.run import devices
 from purejaxrl_a3c.run.act import make_act
 from purejaxrl_a3c.run.callbacks import evaluate_every, train_in_pieces
 from purejaxrl_a3c.run.evaluate import evaluate
+from purejaxrl_a3c.run.export import load_policy
 from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.sweep import Sweep, sweep
 from purejaxrl_a3c.run.train import Result, make_train
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate_every",
     "impala",
     "load",
+    "load_policy",
     "make_act",
     "make_train",
     "nstep_q",

@@ -113,6 +113,8 @@ def _check_command(words: list[str]) -> None:
         cli.parse(words)
     elif words[0] == "evaluate":
         cli.parse_evaluate(words[1:])
+    elif words[0] == "export":
+        cli.parse_export(words[1:])
     elif words[0] == "compare":
         cli.parse_compare(words[1:])
     else:

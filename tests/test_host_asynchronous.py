@@ -24,6 +24,7 @@ from purejaxrl_a3c.backend.vectors import ravel
 from purejaxrl_a3c.host import race
 from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.crew import Crew
+from purejaxrl_a3c.host.results import Settings
 from purejaxrl_a3c.host.worker import Assignment
 from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.updates import Asynchrony, optimizers
@@ -114,7 +115,7 @@ def test_without_a_lock_no_number_of_a_push_is_lost_if_nobody_pushes_at_the_same
 
 
 def test_in_pieces_it_is_the_same_run():
-    settings = race.Settings("in_turn", "threads")
+    settings = Settings("in_turn", "threads")
     key = jax.random.key(3)
     whole = host.train_async(CONFIG, key, push="in_turn", backend="threads")
     run = race.compile_run(CONFIG, settings)
@@ -134,11 +135,11 @@ def test_in_pieces_it_is_the_same_run():
 
 def test_a_state_is_continued_from_where_it_was():
     config = replace(CONFIG, anneal_learning_rate=True)
-    run = race.Run(config, race.Settings("in_turn", "threads"))
+    run = race.Run(config, Settings("in_turn", "threads"))
     key = jax.random.key(0)
     before, _ = run.advance(key, run.init(key), 10)
     run.close()
-    again = race.Run(config, race.Settings("in_turn", "threads"))
+    again = race.Run(config, Settings("in_turn", "threads"))
     after, metrics = again.advance(key, before, 20)
     assert metrics.frames.tolist() == list(range(330, 901, 30))
     assert int(after.iteration) == 30

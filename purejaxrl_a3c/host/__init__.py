@@ -4,7 +4,7 @@ from purejaxrl_a3c.host.actors import ActorsResult, Updates, train_actors
 from purejaxrl_a3c.host.asynchronous import train_async
 from purejaxrl_a3c.host.evaluation import evaluate
 from purejaxrl_a3c.host.lockstep import StepError, train
-from purejaxrl_a3c.host.race import AsyncResult, Pushes, WorkerError
+from purejaxrl_a3c.host.results import AsyncResult, Pushes, WorkerError
 from purejaxrl_a3c.host.vector import HostEnv, HostStep, from_gymnasium, make
 
 __all__ = [

@@ -18,7 +18,7 @@ from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.host import actor
 from purejaxrl_a3c.host.actor import Failure, Part, Task
 from purejaxrl_a3c.host.compiled import check_env, check_no_statistics, check_outside, env_key, make_init
-from purejaxrl_a3c.host.race import WorkerError
+from purejaxrl_a3c.host.results import WorkerError
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.types import Key, Metrics, State

@@ -6,7 +6,8 @@ import jax
 
 from purejaxrl_a3c.algorithms import a3c
 from purejaxrl_a3c.backend import randomness
-from purejaxrl_a3c.host.race import AsyncResult, Run, Settings
+from purejaxrl_a3c.host.race import Run
+from purejaxrl_a3c.host.results import AsyncResult, Settings
 from purejaxrl_a3c.host.shared import Backend
 from purejaxrl_a3c.host.store import Push
 from purejaxrl_a3c.host.vector import HostEnv

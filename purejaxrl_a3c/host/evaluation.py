@@ -12,7 +12,7 @@ from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.host.actors import ActorsResult
 from purejaxrl_a3c.host.compiled import check_outside
 from purejaxrl_a3c.host.programs import start_carry
-from purejaxrl_a3c.host.race import AsyncResult
+from purejaxrl_a3c.host.results import AsyncResult
 from purejaxrl_a3c.host.vector import HostEnv, HostStep, make_as_told
 from purejaxrl_a3c.loops import acting
 from purejaxrl_a3c.loops.outside import Outside

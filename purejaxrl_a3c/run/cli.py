@@ -16,10 +16,11 @@ from rich.console import Console
 
 from purejaxrl_a3c import envs
 from purejaxrl_a3c.checks import InputError, reject
-from purejaxrl_a3c.config import replace
+from purejaxrl_a3c.config import flat, replace
 from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
 from purejaxrl_a3c.run.compare import compare
+from purejaxrl_a3c.run.export import Format, export_policy
 from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
@@ -29,6 +30,7 @@ from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
 from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_runs, train
 from purejaxrl_a3c.run.sweep_command import sweep_command
+from purejaxrl_a3c.run.tuned import tuned
 
 LEAST_SECONDS = 0.3
 """Programs that took less time to compile are not cached."""
@@ -42,6 +44,7 @@ _USAGE = f"""usage: purejaxrl-a3c COMMAND
   evaluate RUN ... [--OPTION VALUE ...]    evaluate the trained agents of runs
   compare RUN RUN ... [--out FILE]         curves and returns of runs, and what differs in their settings
   sweep ALGORITHM [--SETTING VALUES ...]   compare settings; sweep --help says how to write them
+  export RUN [--out DIR] [--format ...]    write the trained policy for other programs: stablehlo, safetensors
   envs [SUITE]                             list the environments
   --version                                print the version
 
@@ -93,6 +96,11 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
         folders, out = parse_compare(argv[1:])
         print(compare(folders, out), end="")
         say(console, f"drawn to {out}")
+    elif argv[0] == "export":
+        check_platform()
+        folder, out, formats = parse_export(argv[1:])
+        for path in export_policy(folder, out, formats):
+            say(console, f"written: {path}")
     elif argv[0] == "sweep":
         check_platform()
         with _cached_compilations(console):
@@ -128,6 +136,11 @@ def parse(argv: list[str]) -> Request:
     rest = argv[1:]
     if argv[:1] == ["train"] and (not rest or rest[0].startswith("-")) and rest not in (["-h"], ["--help"]):
         argv = ["train", default, *rest]
+    if "--tuned" in argv and argv[1] in configs:
+        if folder is not None or file is not None:
+            reject("tuned", True, "left out: the settings are those of another run")
+        env_id = value_of("--env-id", argv) or flat(configs[argv[1]])["env_id"]
+        configs = ALGORITHMS | {argv[1]: tuned(argv[1], env_id)}
 
     def train(algorithm: Any) -> tuple[str, dict[str, Any], Options]:
         """Train an agent and evaluate it."""
@@ -190,6 +203,20 @@ def parse_compare(argv: list[str]) -> tuple[list[Path], Path]:
     if not runs:
         reject("runs", "nothing", "at least one folder of a run")
     return runs, out
+
+
+def parse_export(argv: list[str]) -> tuple[Path, Path, tuple[Format, ...]]:
+    """Run, folder and formats of ``export``; exits with a message if the arguments do not parse."""
+
+    def export(
+        run: tyro.conf.Positional[Path],
+        out: Annotated[Path | None, tyro.conf.arg(help="Folder for the files; by default that of the run.")] = None,
+        format: Annotated[tuple[Format, ...], tyro.conf.arg(help="Which.")] = ("stablehlo",),
+    ) -> tuple[Path, Path, tuple[Format, ...]]:
+        """Write the trained policy of a run, for programs without this package."""
+        return run, run if out is None else out, format
+
+    return tyro.cli(export, prog="purejaxrl-a3c export", args=argv)
 
 
 def _say_error(console: Console, error: Exception) -> None:

@@ -35,6 +35,8 @@ class Options:
     config: Path | None = None
     """File with the settings to start from, and their algorithm: the config.json of a run, or the best.json of a sweep;
     other flags change them."""
+    tuned: bool = False
+    """Start from the settings that were found for this environment; other flags change them."""
     resume: Path | None = None
     """Continue the run in this folder, with its algorithm, settings, options and seed; a larger total-frames extends
     it."""

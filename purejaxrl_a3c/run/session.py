@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from purejaxrl_a3c.host.lockstep import StepError
-from purejaxrl_a3c.host.race import WorkerError
+from purejaxrl_a3c.host.results import WorkerError
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, loggers, prepare
 from purejaxrl_a3c.run.chunks import CompiledRun, agreed, agreed_signal, run_in_chunks
 from purejaxrl_a3c.run.compare import estimate

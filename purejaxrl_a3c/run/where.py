@@ -12,7 +12,7 @@ from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs.suites import gymnasium
 from purejaxrl_a3c.host import compiled, lockstep, race
-from purejaxrl_a3c.host.race import Settings
+from purejaxrl_a3c.host.results import Settings
 from purejaxrl_a3c.run import chunks, devices
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.devices import Devices

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ from purejaxrl_a3c.run.folder import record
 
 pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
 
-SMALL = {"hidden_sizes": (8, 6), "total_frames": 640}
-CONFIGS = {
+SMALL: dict[str, Any] = {"hidden_sizes": (8, 6), "total_frames": 640}
+CONFIGS: dict[str, Any] = {
     "a3c": replace(a3c.Config(), **SMALL),
     "ppo": replace(
         ppo.Config(),

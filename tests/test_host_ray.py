@@ -40,7 +40,8 @@ def test_one_worker_is_the_run_that_repeats():
     assert ray.is_initialized()  # whoever has started Ray ends it
 
 
-@pytest.mark.parametrize("what", [_raises, _hangs, _dies])
+# What an environment raises is answered like the death of a worker, which is tested.
+@pytest.mark.parametrize("what", [pytest.param(_raises, marks=pytest.mark.slow), _hangs, _dies])
 def test_a_worker_that_fails_is_replaced_and_the_run_goes_on(what, tmp_path):
     result = host.train_async(
         CONFIG, jax.random.key(0), backend="ray", make_env=_Broken(what, tmp_path, 1), timeout=1.0

@@ -34,8 +34,9 @@ def test_every_run_is_that_of_make_train(found):
     ]
     for i, point in enumerate(found.points):
         config = replace(CONFIG, **point)
+        train = jax.jit(make_train(config))
         for j in range(3):
-            result = jax.jit(make_train(config))(KEYS[j])
+            result = train(KEYS[j])
             key = jax.random.fold_in(KEYS[j], result.state.iteration)
             returns = run_episodes(build(config), result.state, key, 6, deterministic=True).returns
             np.testing.assert_allclose(found.returns[i, j], returns.mean(), atol=1e-5)

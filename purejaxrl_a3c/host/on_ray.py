@@ -1,10 +1,11 @@
 """Workers and a parameter server as actors of Ray (Moritz et al. 2018, arXiv 1712.05889), on one machine or several.
 
 The server is an actor that holds the parameters; Ray runs its methods one at a time, so each push is whole. Every
-worker is an actor of its own. Each actor compiles what it needs, because machines differ.
+worker is an actor of its own. Actors on other machines than the driver compile what they need, because machines differ.
 """
 
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.host import process
 from purejaxrl_a3c.host import shared as memory
-from purejaxrl_a3c.host.process import use_one_core
 from purejaxrl_a3c.host.shared import NOBODY, Failure, Shared
 from purejaxrl_a3c.host.store import Gradient, Pulled, SharedStore
 from purejaxrl_a3c.host.vector import HostEnv
@@ -28,12 +29,19 @@ class Plan(NamedTuple):
     """What actors are made of."""
 
     compile: Callable[[], tuple[Programs, list[str]]]
+    compiled: bytes  # for machines like that of the driver, from `process.save`
+    machine: str  # the driver's
     make_env: Callable[[int], HostEnv]
     params: np.ndarray  # [P], at the start
     opt_state: list[np.ndarray]
     log: Any  # the type of the log
     num_pushes: int  # of the whole run
     rollouts: int  # that every worker has done before
+
+
+def programs_of(plan: Plan) -> Programs:
+    """The programs, compiled for this machine: only the driver's takes those of the driver."""
+    return process.load(plan.compiled) if plan.machine == platform.node() else plan.compile()[0]
 
 
 class News(NamedTuple):
@@ -50,11 +58,11 @@ class Server:
 
     def __init__(self, plan: Plan, num_workers: int) -> None:
         """Compile, and begin with what ``plan`` says."""
-        use_one_core()
+        process.use_one_core()
         shared = memory.allocate("threads", num_workers, plan.params, plan.opt_state, plan.num_pushes, plan.log)
         self._now = memory.arrays(shared)
         memory.start(self._now, plan.params, plan.opt_state, plan.rollouts)
-        push = plan.compile()[0].push
+        push = programs_of(plan).push
         self._stores = [SharedStore(worker, "locked", push, shared) for worker in range(num_workers)]
         self._pulled: list[Pulled | None] = [None] * num_workers
 
@@ -125,9 +133,9 @@ class Worker:
 
     def __init__(self, own: Assignment, plan: Plan, starts: int, server: Any, timeout: float) -> None:
         """Compile; arguments are as of `Workers`."""
-        use_one_core()
+        process.use_one_core()
         self._own, self._make_env, self._timeout = own, plan.make_env, timeout
-        self._programs, _ = plan.compile()
+        self._programs = programs_of(plan)
         self._store = RemoteStore(own.worker, starts, server)
 
     def process(self) -> int:

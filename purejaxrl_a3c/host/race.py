@@ -1,6 +1,7 @@
 """A run whose workers race: compiled, started, looked at while it goes on, and ended."""
 
 import functools
+import platform
 import time
 import weakref
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 from purejaxrl_a3c.algorithms import a3c
 from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.host import on_ray
+from purejaxrl_a3c.host import on_ray, process
 from purejaxrl_a3c.host import shared as memory
 from purejaxrl_a3c.host.compiled import check_env, check_no_statistics, check_outside, env_key, make_init
 from purejaxrl_a3c.host.crew import Crew
@@ -138,7 +139,8 @@ class Run:
         if backend == "ray":
             num_pushes = self.iterations * layout.workers
             start = np.asarray(params), [np.asarray(leaf) for leaf in opt_state]
-            plan = on_ray.Plan(self._compile, self._make_env, *start, log, num_pushes, iteration)
+            compiled = process.save(self._programs), platform.node()
+            plan = on_ray.Plan(self._compile, *compiled, self._make_env, *start, log, num_pushes, iteration)
             self._crew = on_ray.Workers(told, plan, self._shared, timeout, ray_address)
         else:
             self._crew = Crew(told, self._programs, self._make_env, self._shared, backend)

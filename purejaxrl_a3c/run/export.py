@@ -4,6 +4,7 @@
 ``policy.safetensors`` are its arrays and settings, for whoever writes the network anew.
 """
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
@@ -59,8 +60,10 @@ def export_policy(run: Path, out: Path, formats: tuple[Format, ...] = ("stablehl
         The files.
 
     Raises:
-        InputError: if there is no sound checkpoint, a file exists, or a format cannot hold this policy.
+        InputError: if there is no sound checkpoint, a file exists, or the package of a format is not installed.
     """
+    for one in formats:
+        _check_installed(one)
     config, state, _ = load(run)
     names = [FILES[one] for one in formats] + ([DESCRIPTION] if "stablehlo" in formats else [])
     for name in names:
@@ -124,6 +127,7 @@ def load_policy(folder: str | Path) -> Policy:
     Raises:
         InputError: if the files are not there.
     """
+    _check_installed("stablehlo")
     program, description = (Path(folder) / name for name in (FILES["stablehlo"], DESCRIPTION))
     if not (program.exists() and description.exists()):
         reject("folder", str(folder), f"a folder with {program.name} and {description.name}, see `export_policy`")
@@ -143,11 +147,15 @@ def load_policy(folder: str | Path) -> Policy:
     return policy
 
 
+def _check_installed(name: Format) -> None:
+    package = {"stablehlo": "flatbuffers", "safetensors": "safetensors"}[name]
+    if importlib.util.find_spec(package) is None:
+        reject("format", name, f"one whose package {package} is installed: pip install 'purejaxrl-a3c[export]'")
+
+
 def _write_safetensors(path: Path, config: Any, state: Any) -> None:
-    try:
-        from safetensors.numpy import save_file
-    except ImportError:
-        reject("format", "safetensors", "stablehlo, or installed: pip install 'purejaxrl-a3c[safetensors]'")
+    from safetensors.numpy import save_file
+
     arrays = {_name(keys): np.asarray(x) for keys, x in jax.tree_util.tree_leaves_with_path(state.learner.params)}
     moments = normalize.get_statistics(state.actor_state.env)
     if moments is not None:

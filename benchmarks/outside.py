@@ -214,7 +214,8 @@ def table(results):
         )
     return (
         "Return of the most probable action after training in environments outside of JAX: interquartile mean over the "
-        "seeds with its bootstrap 95 % interval; that of sampled actions; and the mean return of random actions.\n\n"
+        "seeds with its bootstrap 95 % interval; that of actions sampled from the policy; and the mean return of random "
+        "actions.\n\n"
         + markdown_table(
             ["", "frames", "seeds", "random", "return", "95 % interval", "worst seed", "sampled", "worst seed"], rows
         )

@@ -86,6 +86,16 @@ def run_solve(script: Any) -> None:
         script.main(seeds=1)
 
 
+def run_tuned(script: Any) -> None:
+    """Writes what the package has already, to another place."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        shipped, other = script.tuned.FILE.read_text(), Path(folder) / "tuned.json"
+        patch.setattr(script.tuned, "FILE", other)
+        patch.setattr(record, "RESULTS", FOLDER / "results")
+        script.main()
+        assert other.read_text() == shipped
+
+
 def run_same_numbers(script: Any) -> None:
     params = {"a2c ['w']": np.zeros(3), "ppo ['w']": np.ones(2)}
     with pytest.MonkeyPatch.context() as patch:
@@ -204,6 +214,7 @@ SMALL = {
         },
         main(800),
     ),
+    "tuned": Small({}, run_tuned, 0),
     "workers": Small({"COUNTS": (2,), "PUSHES": ("locked",), "MANY": 2, "STARTS": 1, "EPISODES": 2}, main(2, 800)),
     "claims.__main__": Small({"SCRIPTS": ("nstep",), "DEFAULT": SEEDS}, main()),
     "claims.corrections": Small(

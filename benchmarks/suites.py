@@ -313,7 +313,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "Acrobot-v1": _dqn(
             env_id="Acrobot-v1",
             total_frames=100_000,
-            gamma=0.995,
+            gamma=0.995,  # the best of 13 changes, on seeds 200 to 205
             epsilon_frames=12_000,
             epsilon_final=0.02,
             hidden_sizes=(128, 128),

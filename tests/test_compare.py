@@ -67,6 +67,10 @@ def test_the_command_line_compares(folders, tmp_path, capsys):
     assert "| 300 | 4 | 11.5 |" in rows[2]
     assert "| 88 % |" in rows[3]
     assert picture.stat().st_size > 10_000
+    before = picture.read_bytes()
+    main(["compare", str(folders[0]), "--out", str(picture)])
+    assert picture.read_bytes() == before
+    assert len(list(tmp_path.glob("picture*"))) == 2
 
 
 @pytest.mark.parametrize("missing", ["config.json", "metrics.csv"])

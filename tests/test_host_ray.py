@@ -28,6 +28,20 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """The `Workers` that are started, so that a test can reach their processes."""
+    found: list[Any] = []
+
+    class Watched(on_ray.Workers):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            found.append(self)
+
+    monkeypatch.setattr(on_ray, "Workers", Watched)
+    return found
+
+
 def test_one_worker_is_the_run_that_repeats():
     config = replace(CONFIG, num_workers=1, total_frames=300)
     key = jax.random.key(3)
@@ -66,19 +80,11 @@ def test_a_worker_that_fails_too_often_ends_the_run_and_nothing_learned_is_lost(
     assert len(raised.value.result.pushes.worker) >= 5
 
 
-def test_without_the_server_what_was_learned_until_then_is_kept(monkeypatch):
-    started: list[Any] = []
-
-    class Watched(on_ray.Workers):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            started.append(self)
-
+def test_without_the_server_what_was_learned_until_then_is_kept(started):
     def kill(pushes):
         if pushes > 30:
             ray.kill(started[0]._server)
 
-    monkeypatch.setattr(on_ray, "Workers", Watched)
     config = replace(CONFIG, total_frames=10**7)
     with pytest.raises(host.WorkerError, match="the parameter server is lost") as raised:
         host.train_async(config, jax.random.key(0), backend="ray", on_progress=kill)
@@ -86,22 +92,15 @@ def test_without_the_server_what_was_learned_until_then_is_kept(monkeypatch):
     assert host.evaluate(config, raised.value.result, jax.random.key(1), episodes=1).shape == (1,)
 
 
-def test_four_workers_one_of_which_is_killed_from_outside(monkeypatch):
+def test_four_workers_one_of_which_is_killed_from_outside(started):
     """As somebody would who ends a process by its number."""
-    started: list[Any] = []
     killed: list[int] = []
-
-    class Watched(on_ray.Workers):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            started.append(self)
 
     def kill(pushes):
         if pushes > 100 and not killed:
             killed.append(started[0].processes()[2])
             os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr(on_ray, "Workers", Watched)
     config = replace(CONFIG, num_workers=4, total_frames=24_000)
     result = host.train_async(config, jax.random.key(0), backend="ray", on_progress=kill)
     assert killed

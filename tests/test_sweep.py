@@ -172,6 +172,8 @@ def test_the_command_line_keeps_a_sweep_and_goes_on_with_it(tmp_path, capsys):
     (out / "results.jsonl").write_text("\n".join([*rows[:5], rows[5][:20]]))
     main([*argv, "--out", str(out), "--json"])
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    kept = [json.loads(row) for row in (out / "results.jsonl").read_text().splitlines()]
+    assert len({(row["point"], row["seed"]) for row in kept}) == len(kept) == 8
     assert second["best"] == first["best"]
     np.testing.assert_allclose(second["score"], first["score"])
     assert (out / "table.md").read_text().splitlines() == table

@@ -22,6 +22,7 @@ from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
 from purejaxrl_a3c.run.compare import compare
 from purejaxrl_a3c.run.export import Format, export_policy
 from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
+from purejaxrl_a3c.run.folder import unused
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
 from purejaxrl_a3c.run.options import Options
@@ -94,6 +95,7 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
             evaluate_runs(folders, options, console)
     elif argv[0] == "compare":
         folders, out = parse_compare(argv[1:])
+        out = unused(out, out.suffix)
         print(compare(folders, out), end="")
         say(console, f"drawn to {out}")
     elif argv[0] == "export":

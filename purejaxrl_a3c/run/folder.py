@@ -116,9 +116,15 @@ def claim_again(path: Path) -> RunFolder:
     return RunFolder(path, None, descriptor)
 
 
-def unused(path: Path) -> Path:
-    """``path``, or with a number behind it if there is something of that name: ``path-2``, ``path-3``, ..."""
-    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+def unused(path: Path, suffix: str = "") -> Path:
+    """``path``, or with a number behind it if there is something of that name: ``path-2``, ``path-3``, ...
+
+    Args:
+        path: what it is to be called.
+        suffix: the end of its name, before which the number stands.
+    """
+    stem = path.name.removesuffix(suffix)
+    others = (path.with_name(f"{stem}-{number}{suffix}") for number in itertools.count(2))
     return next(one for one in itertools.chain([path], others) if not one.exists())
 
 

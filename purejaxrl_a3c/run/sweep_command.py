@@ -16,6 +16,7 @@ from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat, replace, to_json
 from purejaxrl_a3c.run import folder
 from purejaxrl_a3c.run.progress import say
+from purejaxrl_a3c.run.report import RESULTS
 from purejaxrl_a3c.run.sweep import Done, Sweep, sweep
 from purejaxrl_a3c.run.sweep_plots import plot_sweep
 from purejaxrl_a3c.run.sweep_request import Request, parse, usage
@@ -42,7 +43,7 @@ def sweep_command(argv: list[str], console: Console) -> int:
         },
     }
     path = _take_folder(request, record)
-    before = _read(path / "results.jsonl")
+    before = _read(path / RESULTS)
     runs = len(request.points) * request.options.seeds
     program = f"{request.name.upper()} on {flat(request.config)['env_id']}"
     say(console, f"{program}: {len(request.points)} points, {request.options.seeds} seeds, {runs} runs, into {path}")
@@ -82,24 +83,31 @@ def _take_folder(request: Request, record: dict[str, Any]) -> Path:
 
 
 def _read(path: Path) -> list[Done]:
-    """What was done before; a row that is not whole is left out."""
+    """What was done before; a row that is not whole is taken out of the file, as the next one would be joined to it."""
     found = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             found.append(Done(**json.loads(line)))
         except (ValueError, TypeError):
             continue
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text("".join(_row(one) for one in found))
+    unfinished.rename(path)
     return found
+
+
+def _row(done: Done) -> str:
+    return json.dumps(done._asdict()) + "\n"
 
 
 def _sweep(request: Request, keys: Any, before: list[Done], path: Path, console: Console) -> tuple[Sweep, float, int]:
     """The sweep, how many seconds it took, and frames that were trained in them."""
-    name_of = {i: build(replace(request.config, **point)) for i, point in enumerate(request.points)}
+    built = {i: build(replace(request.config, **point)) for i, point in enumerate(request.points)}
     furthest = {(one.point, one.seed): one.iterations for one in before}
     frames = 0
     began = time.perf_counter()
     with (
-        (path / "results.jsonl").open("a") as file,
+        (path / RESULTS).open("a") as file,
         Progress(
             TextColumn("{task.completed} runs"),
             BarColumn(),
@@ -115,8 +123,8 @@ def _sweep(request: Request, keys: Any, before: list[Done], path: Path, console:
         def keep(done: list[Done]) -> None:
             nonlocal best, frames
             for one in done:
-                file.write(json.dumps(one._asdict()) + "\n")
-                frames += (one.iterations - furthest.get((one.point, one.seed), 0)) * name_of[one.point].frames_per_step
+                file.write(_row(one))
+                frames += (one.iterations - furthest.get((one.point, one.seed), 0)) * built[one.point].frames_per_step
                 furthest[one.point, one.seed] = one.iterations
             file.flush()
             best = max([best, *(one.score for one in done if math.isfinite(one.score))])

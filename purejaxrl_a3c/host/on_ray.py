@@ -22,7 +22,7 @@ from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.host.worker import Assignment, Programs, act_and_push
 
 _LOOK_EVERY = 0.1  # seconds
-_START_SECONDS = 300.0  # that all workers may take until their first step
+_START_SECONDS = 300.0  # that a worker may take until its first step, for which it waits for the others
 
 
 class Plan(NamedTuple):
@@ -152,9 +152,13 @@ class Worker:
         return None
 
     def _end_if_it_hangs(self) -> None:
-        while not self._store.alive or time.monotonic() - self._store.alive < self._timeout:
+        began = time.monotonic()
+        while True:
+            alive = self._store.alive
+            since, patience = (alive, self._timeout) if alive else (began, _START_SECONDS)
+            if time.monotonic() - since > patience:
+                os._exit(1)
             time.sleep(_LOOK_EVERY)
-        os._exit(1)
 
 
 class Workers:

@@ -29,6 +29,7 @@ from purejaxrl_a3c.run.export import load_policy
 from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.sweep import Sweep, sweep
 from purejaxrl_a3c.run.train import Result, make_train
+from purejaxrl_a3c.run.watch import watch
 
 __version__ = importlib.metadata.version("purejaxrl-a3c")
 
@@ -61,4 +62,5 @@ __all__ = [
     "sweep",
     "td3",
     "train_in_pieces",
+    "watch",
 ]

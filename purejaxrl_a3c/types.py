@@ -20,7 +20,7 @@ Shape letters, used in every docstring of the package:
 A *frame* is one step of one environment; counts of frames are sums over all environments.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -148,6 +148,9 @@ class Env(NamedTuple):
     """An action of ``action_space`` -> the action that the suite's own library takes."""
     told: Told | None = None
     """The wrappers of this environment without it; None if there are none."""
+    render: Callable[[Sequence[EnvState]], Iterable[Any]] | None = None
+    """States of the bare episodic environment, as NumPy arrays -> a picture of each, uint8 ``[H, W, 3]``, outside of
+    compiled code. None: the observations are drawn."""
 
 
 class Outputs(NamedTuple):

@@ -171,6 +171,7 @@ SMALL = {
         {"CONFIGS": {"DQN": replace(dqn.Config(), hidden_sizes=(4,), replay_size=64, learning_starts=16)}},
         main(repetitions=1, seconds=0.001),
     ),
+    "pages": Small({}, lambda script: script.main(record.RESULTS), 0),
     "cluster": Small({"WORKERS": 2, "EPISODES": 2}, main(1, 2_400)),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
     "devices": Small(

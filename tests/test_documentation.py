@@ -23,10 +23,11 @@ from purejaxrl_a3c.run.folder import record
 from purejaxrl_a3c.run.options import Options
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/guide.md"]
+PAGES = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks").glob("**/*.md") if "results" not in path.parts
 )
+PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("**/*.md"))
 
 MOST_WORDS = 900
 """Of the README."""
@@ -115,6 +116,10 @@ def _check_command(words: list[str]) -> None:
         cli.parse_evaluate(words[1:])
     elif words[0] == "export":
         cli.parse_export(words[1:])
+    elif words[0] == "watch":
+        cli.parse_watch(words[1:])
+    elif words[0] == "doctor":
+        cli.parse_doctor(words[1:])
     elif words[0] == "compare":
         cli.parse_compare(words[1:])
     else:

@@ -223,7 +223,7 @@ def without_records(env):
     ("env", "accepted"),
     [
         (without_records(self_resetting()), "an Env that reports episode_return and episode_length"),
-        (probes.pictures(5)._replace(observation_shape=(12,)), r"of its observation_shape, \(12,\)"),
+        (probes.pictures(5)._replace(observation_shape=(12,)), r"observation_shape is \(12,\)"),
         (probes.pictures(5)._replace(action_space=5), "one of those in envs.spaces"),
     ],
 )

@@ -66,6 +66,32 @@ def _image(seed, shape):
     return jax.random.bernoulli(jax.random.key(seed), 0.3, (5, *shape))
 
 
+def test_a_model_of_onnx_is_the_trained_policy(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    act = make_act(CONFIGS["ppo"], write(tmp_path / "run", "ppo"))
+    (path,) = export_policy(tmp_path / "run", tmp_path, ("onnx",))
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(path, options)
+    names = [one.name for one in session.get_inputs()]
+    assert names[:2] == ["obs", "first"]
+    assert [one.name for one in session.get_outputs()] == ["action", *(f"next_{name}" for name in names[2:])]
+    expected_carry, carry = None, [np.zeros((5, *one.shape[1:]), _dtype(one)) for one in session.get_inputs()[2:]]
+    for step in range(3):
+        obs = jax.random.normal(jax.random.key(step), (5, 3))
+        first = np.arange(5) == step if step else np.ones(5, bool)
+        actions, *carry = session.run(None, dict(zip(names, [np.asarray(obs), first, *carry], strict=True)))
+        expected, expected_carry = act(obs, expected_carry, first)
+        np.testing.assert_allclose(actions, expected, atol=1e-6)
+        for x, y in zip(carry, jax.tree.leaves(expected_carry), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def _dtype(one):
+    return {"tensor(float)": np.float32, "tensor(int32)": np.int32}[one.type]
+
+
 def test_a_program_needs_nothing_but_jax(tmp_path):
     state = write(tmp_path / "run", "a3c")
     main(["export", str(tmp_path / "run"), "--out", str(tmp_path)])
@@ -122,7 +148,7 @@ def test_statistics_of_observations_are_among_the_arrays(tmp_path):
     write(tmp_path / "run", "ppo")
     (path,) = export_policy(tmp_path / "run", tmp_path, ("safetensors",))
     arrays = numpy.load_file(path)
-    assert arrays["observations.mean"].shape == arrays["observations.mean"].shape
+    assert arrays["observations.mean"].shape == (6,)  # two frames of Pendulum
     assert np.abs(arrays["observations.mean"]).sum() > 0
 
 

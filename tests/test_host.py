@@ -14,8 +14,9 @@ from test_processes import start
 from purejaxrl_a3c import InputError, a2c, a3c, dqn, envs, host, load, make_train, ppo, pqn, r2d2, replace, rnd
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.host import lockstep
+from purejaxrl_a3c.host import compiled, lockstep
 from purejaxrl_a3c.loops import acting, rollout
+from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony
 
@@ -373,6 +374,17 @@ def stand_in(env):
 def test_what_cannot_be_trained_here_is_said_before(config, message):
     with pytest.raises(InputError, match=message):
         host.train(config, jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_can_be_made_for_environments_outside_or_says_why_not(name):
+    env_id = "gym/Pendulum-v1" if name in ("td3", "d4pg") else "gym/CartPole-v1"
+    config = replace(ALGORITHMS[name], env_id=env_id)
+    if name.startswith("rnd"):
+        with pytest.raises(InputError, match="without a bonus"):
+            compiled.state_types(config)
+    else:
+        assert compiled.state_types(config).learner.params
 
 
 def test_make_train_says_who_trains_in_such_an_environment():

@@ -4,6 +4,7 @@ from purejaxrl_a3c.envs.config import Config, Wrappers
 from purejaxrl_a3c.envs.make import AROUND_STEPS, SUITES, changed, make, make_episodic
 from purejaxrl_a3c.envs.names import list_names
 from purejaxrl_a3c.envs.observer import Observer, make_observer
+from purejaxrl_a3c.envs.suites.gymnax import from_gymnax
 
 __all__ = [
     "AROUND_STEPS",
@@ -12,6 +13,7 @@ __all__ = [
     "Observer",
     "Wrappers",
     "changed",
+    "from_gymnax",
     "list_names",
     "make",
     "make_episodic",

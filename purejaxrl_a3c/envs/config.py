@@ -38,7 +38,8 @@ class Config:
     """The environment of a run."""
 
     env_id: str | Env = "CartPole-v1"
-    """Name of a gymnax environment, or a suite and a name, such as brax/ant; in Python also an Env object."""
+    """Name of a gymnax environment; a suite and a name, such as brax/ant; or a function of your own that makes one,
+    my_module:make_env. In Python also an Env object."""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
     """Values for parameters of a gymnax environment, by name."""
     wrappers: Wrappers = Wrappers()

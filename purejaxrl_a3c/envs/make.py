@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.envs import normalize, spaces, wrappers
+from purejaxrl_a3c.envs import normalize, own, spaces, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
 from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.envs.told import make_told
+from purejaxrl_a3c.envs.typed import wrong_types
 from purejaxrl_a3c.types import Env
 
 
@@ -78,7 +79,8 @@ def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -
     """The bare environment, which does not reset itself.
 
     Args:
-        env_id: a gymnax name, ``suite/name`` with a suite in `SUITES`, or an episodic `Env` object.
+        env_id: a gymnax name, ``suite/name`` with a suite in `SUITES`, ``module:function`` of one's own, or an episodic
+            `Env` object.
         env_params: values for the environment's parameters by name; gymnax only.
 
     Raises:
@@ -88,11 +90,16 @@ def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -
         _check_no_params(env_params)
         _check_env(env_id)
         return env_id
+    if own.is_own(env_id):
+        env = own.make_own(str(env_id), env_params)
+        _check_env(env)
+        return env
     suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not name:
         return gymnax.make(env_id, env_params)
     if suite not in SUITES:
-        reject("env_id", env_id, f"a gymnax name, or one that begins with {', '.join(SUITES)} and a slash")
+        suites = f"one that begins with {', '.join(SUITES)} and a slash"
+        reject("env_id", env_id, f"a gymnax name, {suites}, or module:function")
     _check_no_params(env_params)
     return SUITES[suite](env_id, name)
 
@@ -147,10 +154,9 @@ def _check_env(env: Env) -> Any:
     """
     if not isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous):
         reject("env_id", env.action_space, "an Env whose action_space is one of those in envs.spaces")
+    if (wrong := wrong_types(env)) is not None:
+        reject("env_id", "this Env", f"one that returns what agents expect: {wrong}")
     key = jax.random.key(0)
-    state, obs = jax.eval_shape(env.reset, key)
-    if getattr(obs, "shape", None) != env.observation_shape:
-        accepted = f"an Env whose observations are arrays of its observation_shape, {env.observation_shape}"
-        reject("env_id", obs, accepted)
+    state = jax.eval_shape(env.reset, key)[0]
     keys = key if env.freeze is None else jax.random.split(key)
     return jax.eval_shape(env.step, keys, state, jax.eval_shape(env.action_space.sample, key))[1]

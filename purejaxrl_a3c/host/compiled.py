@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c import envs
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.config import flat, parts
 from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import (
@@ -223,7 +224,7 @@ def check_outside(config: Any, made: bool = True, queue: bool = False) -> Outsid
     outside: Outside = build(config).outside
     if outside.refusal is not None and not (queue and outside.refusal[:2] == ("schedule", "queue")):
         reject(*outside.refusal)
-    wrappers = envs.changed(config.env.wrappers)
+    wrappers = envs.changed(parts(config)["env"].wrappers)
     for name in ("action_repeat", "stagger_resets") if made else envs.AROUND_STEPS:
         if name in wrappers:
             whose = "outside of JAX" if made else "of one's own outside of JAX"
@@ -238,7 +239,7 @@ def check_no_statistics(config: Any) -> None:
         InputError: naming the wrapper.
     """
     for name in ("normalize_observations", "scale_rewards"):
-        if getattr(config.env.wrappers, name):
+        if flat(config)[name]:
             reject(name, True, "False: what runs at the same time shares no statistics")
 
 

@@ -52,9 +52,7 @@ def evaluate(
     state = state.state if isinstance(state, Result | AsyncResult | ActorsResult) else state
     algorithm = build(config)
     network, policy = algorithm.network, algorithm.policy
-    outside = check_outside(config, made=env is None, queue=True)
-    for name, (here, there) in outside.origin.differences(state.origin).items():
-        reject(name, here, f"{there!r}, with which the state was trained")
+    outside = check_state(config, state, made=env is None)
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)):
         return np.full(episodes, np.nan, np.float32)
 
@@ -68,7 +66,7 @@ def evaluate(
         noise = network.noise(key, jnp.arange(episodes, dtype=jnp.int32))
         return jax.vmap(one)(noise, carry, obs, first)
 
-    start, later = _as_seen(outside, state)
+    start, later = as_seen(outside, state)
     own = make_as_told(config, episodes) if env is None else env
     try:
         if own.num_envs != episodes:
@@ -93,7 +91,19 @@ def evaluate(
     return reject("max_steps", max_steps, f"larger: {running.sum()} of {episodes} episodes had not ended")
 
 
-def _as_seen(outside: Outside, state: Any) -> tuple[Callable[[Any], Any], Callable[[Any, HostStep], Any]]:
+def check_state(config: AlgorithmConfig, state: Any, made: bool = True) -> Outside:
+    """What is left of the algorithm of ``config`` without its environments, for a state that was trained with it.
+
+    Raises:
+        InputError: naming the first setting that differs, or that cannot be used here.
+    """
+    outside = check_outside(config, made, queue=True)
+    for name, (here, there) in outside.origin.differences(state.origin).items():
+        reject(name, here, f"{there!r}, with which the state was trained")
+    return outside
+
+
+def as_seen(outside: Outside, state: Any) -> tuple[Callable[[Any], Any], Callable[[Any, HostStep], Any]]:
     """What the wrappers show an agent under the statistics of ``state``.
 
     Returns:

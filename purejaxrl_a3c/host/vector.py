@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from purejaxrl_a3c import checks, envs
+from purejaxrl_a3c.config import parts
 from purejaxrl_a3c.envs.suites import gymnasium as suite
 from purejaxrl_a3c.types import ActionSpace
 
@@ -59,7 +60,7 @@ def make(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float 
 
 def make_as_told(config: Any, num_envs: int) -> HostEnv:
     """The environment of a ``Config``, as it is below the wrappers that change what an agent sees of it."""
-    env: envs.Config = config.env
+    env: envs.Config = parts(config)["env"]
     return make(str(env.env_id), num_envs, env.wrappers.time_limit, env.wrappers.sticky_actions)
 
 

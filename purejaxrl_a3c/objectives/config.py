@@ -35,10 +35,11 @@ class QConfig:
     """Discount factor of the rewards, for each environment step (0.99 in Mnih et al. 2016)."""
     n_step: Count = 5
     """Rewards in a return, fewer where an episode ends and, without replay, where the rollout ends; 1 gives the
-    one-step methods (1 in Mnih et al. 2015, 5 in Mnih et al. 2016, 3 in Hessel et al. 2018)."""
+    one-step methods (1 in Mnih et al. 2015, 5 in Mnih et al. 2016 and Kapturowski et al. 2019, 3 in Hessel et al.
+    2018)."""
     double: bool = False
-    """Let the learned network choose the action whose value the target network gives (van Hasselt et al. 2016). Without
-    replay it is the network that acted."""
+    """Let the learned network choose the action whose value the target network gives (van Hasselt et al. 2016); in
+    nstep-q the network that acted chooses it."""
     dueling: bool = False
     """Make Q the sum of a value and of advantages (Wang et al. 2016)."""
 

@@ -20,18 +20,22 @@ from purejaxrl_a3c.config import flat, replace
 from purejaxrl_a3c.run import quiet
 from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
 from purejaxrl_a3c.run.compare import compare
+from purejaxrl_a3c.run.doctor import doctor
 from purejaxrl_a3c.run.export import Format, export_policy
 from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
 from purejaxrl_a3c.run.folder import unused
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
+from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say
+from purejaxrl_a3c.run.recording import check_output
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
 from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_runs, train
 from purejaxrl_a3c.run.sweep_command import sweep_command
 from purejaxrl_a3c.run.tuned import tuned
+from purejaxrl_a3c.run.watch import watch
 
 LEAST_SECONDS = 0.3
 """Programs that took less time to compile are not cached."""
@@ -45,7 +49,9 @@ _USAGE = f"""usage: purejaxrl-a3c COMMAND
   evaluate RUN ... [--OPTION VALUE ...]    evaluate the trained agents of runs
   compare RUN RUN ... [--out FILE]         curves and returns of runs, and what differs in their settings
   sweep ALGORITHM [--SETTING VALUES ...]   compare settings; sweep --help says how to write them
-  export RUN [--out DIR] [--format ...]    write the trained policy for other programs: stablehlo, safetensors
+  watch RUN [--out FILE] [--OPTION VALUE]  a GIF or an MP4 of the trained agent
+  export RUN [--out DIR] [--format ...]    write the trained policy for other programs: stablehlo, onnx, ...
+  doctor [--env NAME]                      what is installed, and whether it works; whether an environment does
   envs [SUITE]                             list the environments
   --version                                print the version
 
@@ -103,6 +109,14 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
         folder, out, formats = parse_export(argv[1:])
         for path in export_policy(folder, out, formats):
             say(console, f"written: {path}")
+    elif argv[0] == "doctor":
+        check_platform()
+        with _cached_compilations(console):
+            return doctor(parse_doctor(argv[1:]))
+    elif argv[0] == "watch":
+        check_platform()
+        with _cached_compilations(console):
+            _watch(*parse_watch(argv[1:]), console)
     elif argv[0] == "sweep":
         check_platform()
         with _cached_compilations(console):
@@ -219,6 +233,52 @@ def parse_export(argv: list[str]) -> tuple[Path, Path, tuple[Format, ...]]:
         return run, run if out is None else out, format
 
     return tyro.cli(export, prog="purejaxrl-a3c export", args=argv)
+
+
+def parse_doctor(argv: list[str]) -> str | None:
+    """The environment of ``doctor``; exits with a message if the arguments do not parse."""
+
+    def doctor(
+        env: Annotated[
+            str | None,
+            tyro.conf.arg(help="Try this environment instead: my_module:make_env, or any other name of one."),
+        ] = None,
+    ) -> str | None:
+        """Say what is installed and whether JAX computes rightly here, or what is wrong with an environment."""
+        return env
+
+    return tyro.cli(doctor, prog="purejaxrl-a3c doctor", args=argv)
+
+
+def parse_watch(argv: list[str]) -> tuple[Path, Path, dict[str, Any]]:
+    """Run, file and options of ``watch``; exits with a message if the arguments do not parse."""
+
+    def watch(
+        run: tyro.conf.Positional[Path],
+        out: Annotated[
+            Path | None, tyro.conf.arg(help="File, .gif or .mp4; by default watch.gif in the folder of the run.")
+        ] = None,
+        episodes: Annotated[int, tyro.conf.arg(help="Episodes after which it ends.")] = 1,
+        max_frames: Annotated[int, tyro.conf.arg(help="Pictures after which it ends at the latest.")] = 1000,
+        fps: Annotated[int, tyro.conf.arg(help="Pictures a second.")] = 30,
+        sample_actions: Annotated[bool, tyro.conf.arg(help="Sample actions instead of the most probable.")] = False,
+        seed: Annotated[int, tyro.conf.arg(help="Seed of the environment and of sampled actions.")] = 0,
+    ) -> tuple[Path, Path, dict[str, Any]]:
+        """Draw the trained agent of a run: pictures of the environment, probabilities of actions, value and return."""
+        options = {"episodes": episodes, "max_frames": max_frames, "fps": fps, "deterministic": not sample_actions}
+        return run, run / "watch.gif" if out is None else out, options | {"key": jax.random.key(seed)}
+
+    return tyro.cli(watch, prog="purejaxrl-a3c watch", args=argv)
+
+
+def _watch(run: Path, out: Path, options: dict[str, Any], console: Console) -> None:
+    check_output(out)
+    trained = load(run)
+    with console.status("drawing"):
+        recording = watch(trained.config, trained.state, **options)
+        recording.save(out)
+    returns = ", ".join(f"{one:g}" for one in recording.returns) or "no episode ended"
+    say(console, f"written: {out}, {len(recording.frames)} frames; returns: {returns}")
 
 
 def _say_error(console: Console, error: Exception) -> None:

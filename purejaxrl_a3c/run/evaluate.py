@@ -9,7 +9,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.config import check, is_concrete, with_array_floats
+from purejaxrl_a3c.config import check, flat, is_concrete, with_array_floats
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Algorithm, Key, Noise, State, TimeStep
@@ -53,7 +53,7 @@ def evaluate(
     if is_concrete(found.ended) and not np.all(found.ended):
         unfinished = f"{int(np.sum(~np.asarray(found.ended)))} of {episodes} episodes"
         accepted = f"set, or max_steps larger: {unfinished} had not ended after {max_steps:,} steps"
-        reject("time_limit", config.env.wrappers.time_limit if hasattr(config, "env") else None, accepted)
+        reject("time_limit", flat(config)["time_limit"], accepted)
     return found.returns
 
 

@@ -1,15 +1,17 @@
 """``purejaxrl-a3c export RUN``: the trained policy for programs without this package.
 
-``policy.stablehlo`` is the whole policy, with the wrappers of training inside, for whoever has JAX.
-``policy.safetensors`` are its arrays and settings, for whoever writes the network anew.
+``policy.stablehlo`` is the whole policy, with the wrappers of training inside, for whoever has JAX; ``policy.onnx`` is
+the same for ONNX Runtime. ``policy.safetensors`` are its arrays and settings, for whoever writes the network anew.
 """
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,10 +23,20 @@ from purejaxrl_a3c.run.act import make_act
 from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.types import State
 
-Format: TypeAlias = Literal["stablehlo", "safetensors"]
+Format: TypeAlias = Literal["stablehlo", "safetensors", "onnx"]
 """Names of the formats."""
-FILES: dict[Format, str] = {"stablehlo": "policy.stablehlo", "safetensors": "policy.safetensors"}
+FILES: dict[Format, str] = {
+    "stablehlo": "policy.stablehlo",
+    "safetensors": "policy.safetensors",
+    "onnx": "policy.onnx",
+}
 """Names of their files."""
+_NEEDED: dict[Format, tuple[str, str]] = {
+    "stablehlo": ("flatbuffers", "export"),
+    "safetensors": ("safetensors", "export"),
+    "onnx": ("jax2onnx", "onnx"),
+}
+"""The package that each format needs, and the extra that has it."""
 DESCRIPTION = "policy.json"
 """Name of the file that says what ``policy.stablehlo`` takes."""
 
@@ -76,7 +88,43 @@ def export_policy(run: Path, out: Path, formats: tuple[Format, ...] = ("stablehl
         (out / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
     if "safetensors" in formats:
         _write_safetensors(out / FILES["safetensors"], config, state)
+    if "onnx" in formats:
+        (out / FILES["onnx"]).write_bytes(to_onnx(config, state))
     return [out / name for name in names]
+
+
+class _Batched(NamedTuple):
+    """A policy for batches of any size, ``N``."""
+
+    function: Callable[..., Any]  # (obs [N, ...], carry as a list of arrays [N, ...], first [N]) -> (actions, carry)
+    obs: Any  # shapes and dtypes, without the batch
+    action: Any
+    carry: list[Any]
+
+    @property
+    def types(self) -> tuple[Any, list[Any], Any]:
+        """Shapes and dtypes of what the function takes."""
+        (size,) = jax.export.symbolic_shape("N")
+
+        def of_batch(one: Any) -> Any:
+            return jax.ShapeDtypeStruct((size, *one.shape), one.dtype)
+
+        return of_batch(self.obs), [of_batch(one) for one in self.carry], jax.ShapeDtypeStruct((size,), bool)
+
+
+def _batched(config: Any, state: State) -> _Batched:
+    act = make_act(config, state)
+    # Observations as they are before any wrapper.
+    env = envs.make(replace(parts(config)["env"], wrappers=envs.Wrappers()), 1.0)
+    obs = jax.eval_shape(lambda key: env.reset(key)[1], jax.random.key(0))
+    action, carry = jax.eval_shape(act, obs)
+    leaves, structure = jax.tree.flatten(carry)
+
+    def policy(obs: jax.Array, leaves: list[jax.Array], first: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        actions, carry = jax.vmap(act)(obs, jax.tree.unflatten(structure, leaves), first)
+        return actions, jax.tree.leaves(carry)
+
+    return _Batched(policy, obs, action, leaves)
 
 
 def to_stablehlo(config: Any, state: State) -> tuple[bytes, dict[str, Any]]:
@@ -85,33 +133,50 @@ def to_stablehlo(config: Any, state: State) -> tuple[bytes, dict[str, Any]]:
     The program is ``(obs [N, ...], carry, first [N]) -> (actions [N, ...], carry)``, with the carry as a list of arrays
     ``[N, ...]``, of which those do not count where ``first`` is true.
     """
-    act = make_act(config, state)
-    # Observations as they are before any wrapper.
-    env = envs.make(replace(parts(config)["env"], wrappers=envs.Wrappers()), 1.0)
-    obs = jax.eval_shape(lambda key: env.reset(key)[1], jax.random.key(0))
-    action, carry = jax.eval_shape(act, obs)
-    leaves, structure = jax.tree.flatten(carry)
-    (size,) = jax.export.symbolic_shape("N")
-
-    def of_batch(one: Any) -> Any:
-        return jax.ShapeDtypeStruct((size, *one.shape), one.dtype)
-
-    def policy(obs: jax.Array, leaves: list[jax.Array], first: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        actions, carry = jax.vmap(act)(obs, jax.tree.unflatten(structure, leaves), first)
-        return actions, jax.tree.leaves(carry)
-
-    types = of_batch(obs), [of_batch(leaf) for leaf in leaves], jax.ShapeDtypeStruct((size,), bool)
-    exported = jax.export.export(jax.jit(policy), platforms=("cpu", "cuda"))(*types)
+    policy = _batched(config, state)
+    exported = jax.export.export(jax.jit(policy.function), platforms=("cpu", "cuda"))(*policy.types)
 
     def described(one: Any) -> dict[str, Any]:
         return {"shape": list(one.shape), "dtype": str(one.dtype)}
 
     return bytes(exported.serialize()), {
-        "obs": described(obs),
-        "action": described(action),
-        "carry": [described(leaf) for leaf in leaves],
+        "obs": described(policy.obs),
+        "action": described(policy.action),
+        "carry": [described(one) for one in policy.carry],
         "config": to_json(config),
     }
+
+
+def to_onnx(config: Any, state: State) -> bytes:
+    """The policy as a model of ONNX for batches of any size.
+
+    Its inputs are ``obs``, ``first``, ``carry_0``, ``carry_1`` and so on, as those of `to_stablehlo`, and its outputs
+    ``action``, ``next_carry_0`` and so on. With ONNX Runtime, at the start of episodes::
+
+        session = onnxruntime.InferenceSession("policy.onnx")
+        carry = {i.name: np.zeros((N, *i.shape[1:]), np.float32) for i in session.get_inputs()[2:]}
+        action, *carry = session.run(None, {"obs": obs, "first": np.ones(N, bool), **carry})
+    """
+    from jax2onnx import to_onnx as convert
+
+    policy = _batched(config, state)
+    obs, leaves, first = policy.types
+
+    def flat_policy(obs: jax.Array, first: jax.Array, *leaves: jax.Array) -> tuple[jax.Array, ...]:
+        action, carry = policy.function(obs, list(leaves), first)
+        return action, *carry
+
+    # Traced before: while it traces, jax2onnx replaces flax's layers by ones that cannot be mapped.
+    program = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(flat_policy)(obs, first, *leaves))
+    number = range(len(leaves))
+    model = convert(
+        program,
+        inputs=[obs, first, *leaves],
+        model_name="policy",
+        input_names=["obs", "first", *(f"carry_{i}" for i in number)],
+        output_names=["action", *(f"next_carry_{i}" for i in number)],
+    )
+    return model.SerializeToString()
 
 
 def load_policy(folder: str | Path) -> Policy:
@@ -148,9 +213,9 @@ def load_policy(folder: str | Path) -> Policy:
 
 
 def _check_installed(name: Format) -> None:
-    package = {"stablehlo": "flatbuffers", "safetensors": "safetensors"}[name]
+    package, extra = _NEEDED[name]
     if importlib.util.find_spec(package) is None:
-        reject("format", name, f"one whose package {package} is installed: pip install 'purejaxrl-a3c[export]'")
+        reject("format", name, f"one whose package {package} is installed: pip install 'purejaxrl-a3c[{extra}]'")
 
 
 def _write_safetensors(path: Path, config: Any, state: Any) -> None:

@@ -117,7 +117,7 @@ def _take_folder(request: Request) -> tuple[Path, folder.RunFolder | None]:
     if options.out is None and jax.process_count() > 1:
         reject("out", None, "given, so that all processes write their checkpoints to the same folder")
     stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    env_id = str(flat(config)["env_id"]).replace("/", "-")
+    env_id = str(flat(config)["env_id"]).replace("/", "-").replace(":", "-")
     taken = folder.claim_new(options.out, f"{stamp}-{name}-{env_id}-seed{options.seed}") if writes else None
     if taken:
         taken.write_config(folder.record(name, config, remembered(options)))

@@ -1,10 +1,15 @@
 """brax environments as `Env`."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.pictures import drawn_with_opengl
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 EPISODE_LENGTH = 1000  # the default of brax, whose trainers cut the episodes of every environment there
@@ -53,6 +58,12 @@ def make(env_id: str, name: str) -> Env:
         return state, timestep
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
+
+    def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
+        from brax.io import image
+
+        return iter(image.render_array(brax.sys, [state.pipeline_state for state, _ in states], 240, 320))
+
     made = Env(reset, step, obs.shape, spaces.Continuous(brax.action_size), to_native=_clip)
     try:
         jax.eval_shape(lambda key: step(key, reset(key)[0], made.action_space.sample(key)), jax.random.key(0))
@@ -61,7 +72,8 @@ def make(env_id: str, name: str) -> Env:
         TypeError,
     ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
         checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
-    return wrappers.time_limit(made, EPISODE_LENGTH)
+    # The states that it draws are those with the time.
+    return wrappers.time_limit(made, EPISODE_LENGTH)._replace(render=drawn_with_opengl(env_id, render))
 
 
 def _clip(action: Action) -> jax.Array:

@@ -1,13 +1,18 @@
 """Craftax and Craftax-Classic as `Env`."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 NAMES = ("Craftax-Symbolic-v1", "Craftax-Pixels-v1", "Craftax-Classic-Symbolic-v1", "Craftax-Classic-Pixels-v1")
+_BLOCK = 16  # pixels of a block in a picture
 
 
 def make(env_id: str, name: str) -> Env:
@@ -48,4 +53,14 @@ def make(env_id: str, name: str) -> Env:
         return state, timestep
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    return Env(reset, step, observation_shape=obs.shape, action_space=spaces.Discrete(craftax.num_actions))
+
+    def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
+        if "Classic" in name:
+            from craftax.craftax_classic.renderer import make_craftax_pixel_renderer
+        else:
+            from craftax.craftax.renderer import make_craftax_pixel_renderer
+        draw = jax.jit(make_craftax_pixel_renderer(_BLOCK))
+        return (np.clip(np.asarray(draw(state)), 0, 255).astype(np.uint8) for state in states)
+
+    actions = spaces.Discrete(craftax.num_actions)
+    return Env(reset, step, observation_shape=obs.shape, action_space=actions, render=render)

@@ -59,7 +59,9 @@ def make(env_id: str, name: str) -> Env:
     return Env(reset, step, interface.observation_shape, interface.action_space)
 
 
-def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float = 0.0) -> Any:
+def make_vector(
+    env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float = 0.0, drawn: bool = False
+) -> Any:
     """A `gymnasium.vector.VectorEnv` of ``num_envs`` copies; the step that ends an episode resets its environment.
 
     The copies of ``gym/NAME`` step one after the other in this process. ``ale/NAME`` is `AtariVectorEnv` with its own
@@ -74,6 +76,8 @@ def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions:
         num_envs: number of copies.
         time_limit: steps after which an episode is truncated; 0: the environment's own limit.
         sticky_actions: probability that the action before is taken instead; in ``ale``, at each of the 4 frames.
+        drawn: whether the environments are to be looked at. Those of ``ale`` then show whole frames in colour, uint8
+            ``[1, 210, 160, 3]``; the others can ``render``.
 
     Raises:
         InputError: if the package is not installed, or does not know the name.
@@ -95,6 +99,7 @@ def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions:
         game = _snake_case(name)
         checks.check_known(env_id, game, roms.get_all_rom_ids())
         limit: Any = {"max_num_frames_per_episode": 4 * time_limit} if time_limit else {}
+        colour: Any = {"grayscale": False, "img_height": 210, "img_width": 160, "stack_num": 1} if drawn else {}
         return AtariVectorEnv(
             game,
             num_envs,
@@ -102,6 +107,7 @@ def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions:
             reward_clipping=False,
             repeat_action_probability=sticky_actions,
             **limit,
+            **colour,
         )
 
     if sticky_actions == 1:
@@ -109,7 +115,8 @@ def make_vector(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions:
 
     def one() -> Any:
         frames: Any = {"frame_skip": 4} if suite == "vizdoom" else {}
-        env = gymnasium.make(name, max_episode_steps=time_limit or None, **frames)
+        look: Any = {"render_mode": "rgb_array"} if drawn else {}
+        env = gymnasium.make(name, max_episode_steps=time_limit or None, **frames, **look)
         env = _grey_screen(env) if suite == "vizdoom" else env
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
 

@@ -13,6 +13,7 @@ from purejaxrl_a3c.backend import threefry
 from purejaxrl_a3c.backend.deferred import deferred
 from purejaxrl_a3c.config import is_concrete
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.suites.gymnax_pictures import make_render
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 Space = spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
@@ -35,7 +36,27 @@ def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
             cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``, or
             not of such a value.
     """
-    env, defaults = _load(env_id)
+    return from_gymnax(*_load(env_id), env_params, env_id)
+
+
+def from_gymnax(
+    env: Any, params: Any = None, env_params: dict[str, Any] | None = None, env_id: str = "this environment"
+) -> Env:
+    """An environment of one's own that is written as gymnax's are.
+
+    Args:
+        env: an instance of a subclass of ``gymnax.environments.environment.Environment``.
+        params: its parameters; None: its ``default_params``.
+        env_params: values for fields of ``params``, by name. They may be traced.
+        env_id: what errors call it.
+
+    Returns:
+        An episodic `Env`.
+
+    Raises:
+        InputError: if an agent cannot see or act there, or for a parameter that is not there or not accepted.
+    """
+    defaults = env.default_params if params is None else params
     _check_params(env_id, defaults, env_params or {})
     params = defaults.replace(**(env_params or {}))
     with jax.ensure_compile_time_eval():
@@ -66,7 +87,14 @@ def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
     obs = jax.eval_shape(lambda: reset(jax.random.key(0)))[1]
     if not hasattr(obs, "shape"):
         checks.reject("env_id", env_id, "an environment whose observation is one array")
-    made = Env(reset, step, observation_shape=obs.shape, action_space=action_space, to_native=to_gymnax)
+    made = Env(
+        reset,
+        step,
+        observation_shape=obs.shape,
+        action_space=action_space,
+        to_native=to_gymnax,
+        render=make_render(env, params),
+    )
     if isinstance(observation_space, _gymnax()[1].Discrete) and obs.shape == ():
         made = wrappers.one_hot(made, observation_space.n)
         made = made._replace(from_native=lambda obs: jax.nn.one_hot(obs, observation_space.n))

@@ -1,12 +1,16 @@
 """jumanji environments as `Env`."""
 
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.pictures import figure_picture
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
@@ -57,7 +61,29 @@ def make(env_id: str, name: str) -> Env:
         return state, TimeStep(obs, jnp.asarray(timestep.reward, jnp.float32), terminated, truncated, final_obs=obs)
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    return Env(reset, step, observation_shape=obs.shape, action_space=action_space, from_native=_join)
+    return Env(
+        reset,
+        step,
+        observation_shape=obs.shape,
+        action_space=action_space,
+        from_native=_join,
+        render=lambda states: _render(env, states),
+    )
+
+
+def _render(env: Any, states: Sequence[Any]) -> Iterator[np.ndarray]:
+    import matplotlib.pyplot as plt
+
+    before = set(plt.get_fignums())
+    with plt.ioff(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing is shown on a screen
+        for state in states:
+            env.render(state)
+            figure = plt.figure((set(plt.get_fignums()) - before).pop())
+            figure.set_size_inches(4, 4)
+            yield figure_picture(figure)
+    for number in set(plt.get_fignums()) - before:
+        plt.close(number)
 
 
 def _action_space(env_id: str, specs: Any, spec: Any) -> spaces.Discrete | spaces.MultiDiscrete:

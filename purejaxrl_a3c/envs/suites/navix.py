@@ -1,6 +1,10 @@
 """navix environments, which are MiniGrid's written in JAX, as `Env`."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import jax
+import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
@@ -54,4 +58,11 @@ def make(env_id: str, name: str) -> Env:
         return state, timestep
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    return Env(reset, step, observation_shape=obs.shape, action_space=action_space)
+
+    def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
+        # With the cache, which is left out of states.
+        first = grid.reset(jax.random.key_data(jax.random.key(0)))
+        draw = jax.jit(lambda state: navix.observations.rgb(state.state.replace(cache=first.state.cache)))
+        return (np.asarray(draw(state)) for state in states)
+
+    return Env(reset, step, observation_shape=obs.shape, action_space=action_space, render=render)

@@ -1,13 +1,16 @@
 """MuJoCo Playground environments as `Env`."""
 
 import subprocess
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.pictures import drawn_with_opengl
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
@@ -71,4 +74,9 @@ def make(env_id: str, name: str) -> Env:
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
     action_space = spaces.Continuous(playground.action_size)
     made = Env(reset, step, obs.shape, action_space, from_native=show, to_native=clip)
-    return wrappers.time_limit(made, config.episode_length)
+
+    def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
+        return iter(playground.render([state for state, _ in states], height=240, width=320))
+
+    # The states that it draws are those with the time.
+    return wrappers.time_limit(made, config.episode_length)._replace(render=drawn_with_opengl(env_id, render))

@@ -1,0 +1,41 @@
+"""Whether an environment returns what agents expect, without computing anything."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from purejaxrl_a3c.types import Env
+
+
+def wrong_types(env: Env) -> str | None:
+    """What is wrong with the shapes and dtypes that ``env`` returns; None if nothing is."""
+    key = jax.random.key(0)
+    state, obs = jax.eval_shape(env.reset, key)
+    action = jax.eval_shape(env.action_space.sample, key)
+    keys = key if env.freeze is None else jax.random.split(key)
+    new_state, timestep = jax.eval_shape(env.step, keys, state, action)
+    if getattr(obs, "shape", None) != env.observation_shape:
+        return f"reset returns an observation {_told(obs)}, but observation_shape is {env.observation_shape}"
+    before, after = _by_path(state), _by_path(new_state)
+    if before.keys() != after.keys():
+        return f"reset and step return states with other entries: {sorted(before.keys() ^ after.keys())}"
+    for name, x in before.items():
+        y = after[name]
+        if (x.shape, x.dtype) != (y.shape, y.dtype):
+            return f"the state's {name or 'array'} is {_told(x)} in reset and {_told(y)} in step"
+    truth, number = jax.ShapeDtypeStruct((), bool), jax.ShapeDtypeStruct((), jnp.float32)
+    wanted = {"obs": obs, "final_obs": obs, "reward": number, "terminated": truth, "truncated": truth}
+    for name, like in wanted.items():
+        found = getattr(timestep, name)
+        if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (like.shape, like.dtype):
+            return f"step returns {name} {_told(found)}, which must be {_told(like)}"
+    return None
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _told(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}" if hasattr(array, "shape") else repr(array)

@@ -27,6 +27,7 @@ from purejaxrl_a3c.run.callbacks import evaluate_every, train_in_pieces
 from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.export import load_policy
 from purejaxrl_a3c.run.load import load
+from purejaxrl_a3c.run.population import Population, make_population
 from purejaxrl_a3c.run.sweep import Sweep, sweep
 from purejaxrl_a3c.run.train import Result, make_train
 from purejaxrl_a3c.run.watch import watch
@@ -35,6 +36,7 @@ __version__ = importlib.metadata.version("purejaxrl-a3c")
 
 __all__ = [
     "InputError",
+    "Population",
     "Result",
     "Sweep",
     "__version__",
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "load_policy",
     "make_act",
+    "make_population",
     "make_train",
     "nstep_q",
     "ppo",

@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
+from test_watch import counting
 
-from purejaxrl_a3c import InputError, a2c, evaluate, make_train, reinforce
+from purejaxrl_a3c import InputError, a2c, a3c, evaluate, make_train, reinforce
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.envs.spaces import Discrete
 from purejaxrl_a3c.networks.distributions import Categorical
-from purejaxrl_a3c.run.evaluate import run_episodes
+from purejaxrl_a3c.run.evaluate import in_environment, run_episodes
 from purejaxrl_a3c.types import Env, Outputs, TimeStep
 
 CONFIG = replace(a2c.Config(), env_id="Gamble-probe", num_envs=2, hidden_sizes=(4,), total_frames=100)
@@ -154,3 +155,14 @@ def test_a_run_of_reinforce_whose_rollouts_are_too_short_says_that_it_learns_not
     assert (metrics.losses["learned_steps"] == 0).all()
     metrics = jax.jit(make_train(replace(config, env_id="Pendulum-v1", time_limit=4)))(jax.random.key(0)).metrics
     assert (metrics.losses["learned_steps"] > 0).any()
+
+
+def test_an_agent_is_evaluated_in_another_environment_that_looks_the_same():
+    """In one whose episodes are shorter, by the statistics of observations of training."""
+    config = replace(a3c.Config(), env_id=counting(5), total_frames=640, normalize_observations=True)
+    result = make_train(config)(jax.random.key(0))
+    other, state = in_environment(config, result, counting(3))
+    assert evaluate(config, result, jax.random.key(1), 4).tolist() == [10.0] * 4
+    assert evaluate(other, state, jax.random.key(1), 4).tolist() == [6.0] * 4
+    with pytest.raises(InputError, match=r"env_id: .*observation_shape \(2,\)"):
+        in_environment(config, result, "CartPole-v1")

@@ -1,5 +1,6 @@
 """Environments of one's own: the ways to write one in docs/environments.md, and what `doctor` says of faulty ones."""
 
+import json
 import re
 import sys
 from typing import Any
@@ -69,10 +70,17 @@ def test_a_class_of_gymnasium_is_checked_and_trained_in(corridors, monkeypatch):
 def test_the_command_line_trains_in_it_resumes_and_checks(corridors, capsys):
     small = ["--num-envs", "4", "--rollout-length", "8", "--hidden-sizes", "8", "--evaluation-episodes", "2"]
     run = ["train", "a2c", "--env-id", "corridors:make_env", "--total-frames", "64", *small, "--out", "run"]
+    with (corridors / "corridors.py").open("a") as file:
+        file.write("\nmake_another = make_env\n")
     cli.main(run)
     cli.main(["train", "--resume", "run", "--total-frames", "96"])
     assert len((corridors / "run" / "metrics.csv").read_text().splitlines()) == 4
     capsys.readouterr()
+    cli.main(["evaluate", "run", "--env-id", "corridors:make_another", "--json"])
+    assert json.loads(capsys.readouterr().out)["env_id"] == "corridors:make_another"
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "run", "--env-id", "CartPole-v1"])
+    assert "observation_shape (10,), as in training" in capsys.readouterr().err
     cli.main(["doctor", "--env", "corridors:make_env"])
     assert "wrong" not in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:

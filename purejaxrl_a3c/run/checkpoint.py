@@ -60,18 +60,20 @@ class Found(NamedTuple):
     """Iterations of later checkpoints that are damaged, each with what is wrong there."""
 
 
-def find(folder: Path, field: str = "resume", or_start: bool = False) -> Found:
+def find(folder: Path, field: str = "resume", or_start: bool = False, latest: int | None = None) -> Found:
     """The last sound checkpoint in ``folder``. Nothing is changed.
 
     Args:
         folder: of a run.
         field: that named the folder, for the error.
         or_start: whether the start of a run will do that ended before its first checkpoint.
+        latest: the iteration of the last one that counts; None: all do.
 
     Raises:
         InputError: if there is none.
     """
     finished = sorted(int(path.parent.name) for path in _path(folder).glob(f"*/{_DIGESTS}") if _is_step(path.parent))
+    finished = [one for one in finished if latest is None or one <= latest]
     damaged: dict[int, str] = {}
     for iteration in reversed(finished):
         wrong = _damage(_path(folder) / str(iteration))
@@ -84,6 +86,8 @@ def find(folder: Path, field: str = "resume", or_start: bool = False) -> Found:
     if damaged:
         what = "; ".join(f"checkpoints/{iteration}: {wrong}" for iteration, wrong in damaged.items())
         accepted = f"a folder with a checkpoint that is as it was written ({what})"
+    runs = sorted(path.parent.name for path in folder.glob(f"seed-*/{CONFIG}"))
+    accepted += f", such as {runs[0]} in it" * bool(runs)
     reject(field, str(folder), accepted)
 
 

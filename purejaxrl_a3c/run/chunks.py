@@ -65,7 +65,7 @@ def compile_run(
         return local().init(key, pretrained)
 
     def advance(key: Key, state: State, count: jax.Array) -> tuple[State, Metrics]:
-        return _iterate(local(), key, state, count)
+        return iterate(local(), key, state, count)
 
     put: Callable[[Any], Any] = jnp.asarray
     if devices is not None:
@@ -95,7 +95,7 @@ def compile_run(
     )
 
 
-def _iterate(algorithm: Algorithm, key: Key, state: State, count: jax.Array) -> tuple[State, Metrics]:
+def iterate(algorithm: Algorithm, key: Key, state: State, count: jax.Array) -> tuple[State, Metrics]:
     """The state after ``count`` iterations, and their metrics at the start of a buffer."""
     step = jax.jit(algorithm.step)  # so that it is traced once, for its types and for the loop
     _, metrics_type = jax.eval_shape(step, key, state)
@@ -140,8 +140,12 @@ def run_in_chunks(
         frames = run.frames_per_iteration * np.arange(done + 1, done + count + 1, dtype=np.int64)
         done += count
         yield Result(state, metrics._replace(frames=frames))
-        rate = count / (time.perf_counter() - started)
-        count = max(1, min(int(rate * _CHUNK_SECONDS), 4 * count, _CHUNK_ITERATIONS))
+        count = next_count(count, time.perf_counter() - started)
+
+
+def next_count(count: int, seconds: float) -> int:
+    """How many iterations the next chunk has, after one of ``count`` took so many seconds."""
+    return max(1, min(int(count / seconds * _CHUNK_SECONDS), 4 * count, _CHUNK_ITERATIONS))
 
 
 def state_types(config: AlgorithmConfig, devices: Devices | None = None) -> Any:

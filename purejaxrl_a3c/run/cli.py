@@ -96,9 +96,9 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
     elif argv[0] == "envs":
         print("\n".join(envs.list_names(*argv[1:2])))
     elif argv[0] == "evaluate":
-        folders, options = parse_evaluate(argv[1:])
+        folders, options, env_id = parse_evaluate(argv[1:])
         with _cached_compilations(console):
-            evaluate_runs(folders, options, console)
+            evaluate_runs(folders, options, console, env_id)
     elif argv[0] == "compare":
         folders, out = parse_compare(argv[1:])
         out = unused(out, out.suffix)
@@ -178,8 +178,8 @@ def parse(argv: list[str]) -> Request:
     return Request(name, replace(configs[name], **values), options, earlier)
 
 
-def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options]:
-    """The folders and the options of ``evaluate``; exits with a message if the arguments do not parse."""
+def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options, str | None]:
+    """Folders, options and environment of ``evaluate``; exits with a message if the arguments do not parse."""
     texts = docstrings(Options)
 
     def described(name: str, kind: Any) -> Any:
@@ -191,18 +191,20 @@ def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options]:
         sample_actions: bool = False,
         seed: int = 0,
         json: bool = False,
-    ) -> tuple[list[Path], Options]:
+        env_id: Annotated[
+            str | None, tyro.conf.arg(help="Another environment than that of training, which looks like it.")
+        ] = None,
+    ) -> tuple[list[Path], Options, str | None]:
         """Evaluate the trained agents in the folders of runs, in which nothing is changed."""
-        return runs, Options(
-            seed=seed, evaluation_episodes=evaluation_episodes, sample_actions=sample_actions, json=json
-        )
+        options = Options(seed=seed, evaluation_episodes=evaluation_episodes, sample_actions=sample_actions, json=json)
+        return runs, options, env_id
 
     for name in ("evaluation_episodes", "sample_actions", "json"):
         evaluate.__annotations__[name] = described(name, evaluate.__annotations__[name])
-    runs, options = tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
+    runs, options, env_id = tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
     if not runs:
         reject("runs", "nothing", "at least one folder of a run")
-    return runs, options
+    return runs, options, env_id
 
 
 def parse_compare(argv: list[str]) -> tuple[list[Path], Path]:

@@ -1,5 +1,6 @@
 """Evaluation over whole episodes."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.config import check, flat, is_concrete, with_array_floats
+from purejaxrl_a3c.config import check, flat, is_concrete, replace, with_array_floats
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
-from purejaxrl_a3c.types import Algorithm, Key, Noise, State, TimeStep
+from purejaxrl_a3c.types import Algorithm, Env, Key, Noise, State, TimeStep
 
 
 def evaluate(
@@ -103,6 +104,32 @@ def run_episodes(
     loop = jax.lax.while_loop(lambda loop: loop[2].any() & (loop[0] < max_steps), tick, loop)
     _, _, running, returns, lengths = loop
     return Episodes(jnp.where(running, jnp.nan, returns), lengths, ~running)
+
+
+def in_environment(config: AlgorithmConfig, state: State | Result, env_id: str | Env) -> tuple[Any, State]:
+    """What `evaluate` takes for another environment than that of training, with the same observations and actions.
+
+    Args:
+        config: the ``Config`` that ``state`` was trained with.
+        state: a `Result`, or its ``state``.
+        env_id: the other environment, which has its own default parameters.
+
+    Returns:
+        ``(config, state)``.
+
+    Raises:
+        InputError: if the networks of both differ.
+    """
+    state = state.state if isinstance(state, Result) else state
+    other = replace(config, env_id=env_id, env_params={})
+    before, here = build(config).env, build(other).env
+    for name in ("observation_shape", "action_space"):
+        there, asked = getattr(before, name), getattr(here, name)
+        if there != asked:
+            reject("env_id", env_id, f"an environment with the {name} {there}, as in training, not {asked}")
+    # What is left of the environment in the state are statistics of observations, which stay as they were.
+    origin = dict(state.origin.settings) | {"env_id": env_id}
+    return other, state._replace(origin=dataclasses.replace(state.origin, settings=tuple(origin.items())))
 
 
 def check_state(algorithm: Algorithm, state: Any) -> None:

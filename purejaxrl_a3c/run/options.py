@@ -15,6 +15,9 @@ class Options:
 
     seed: int = 0
     """Seed of the run: it is make_train(config)(jax.random.key(seed)). The evaluation has a key of its own."""
+    num_seeds: int = 1
+    """Number of runs with this and the following seeds, which are trained in one program, each in a folder of its own:
+    seed-0, seed-1 and so on in that of the run."""
     out: Path | None = None
     """New or empty folder for the settings, the metrics, the learning curve and the trained agent; by default a new one
     in runs/."""
@@ -66,6 +69,7 @@ class Options:
 
 _REMEMBERED = (
     "seed",
+    "num_seeds",
     "evaluation_episodes",
     "sample_actions",
     "evaluate_every_frames",

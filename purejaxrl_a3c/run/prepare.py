@@ -13,11 +13,11 @@ from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, memory
 from purejaxrl_a3c.run.interrupts import Interrupts
-from purejaxrl_a3c.run.options import check_options, remembered
+from purejaxrl_a3c.run.options import Options, check_options, remembered
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.request import Request, check_resumed
 from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.run.where import check_engine, spread, state_types
+from purejaxrl_a3c.run.where import check_engine, is_outside, spread, state_types
 from purejaxrl_a3c.types import Pretrained, State
 
 
@@ -45,6 +45,7 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
         check_resumed(request)
     algorithm = build(config)
     check_engine(config, options)
+    check_seeds(config, options)
     on = choose_devices(config, options.num_devices)
     used = list(on.mesh.devices.flat) if on else jax.local_devices()[:1]
     whole = state_types(config)
@@ -105,6 +106,29 @@ def choose_devices(config: Any, num_devices: int | None) -> devices.Devices | No
     if processes > 1 and count != len(available):
         reject("num_devices", count, f"{len(available)}, all that the {processes} processes have")
     return None if count == 1 else spread(config, available[:count])
+
+
+def check_seeds(config: Any, options: Options) -> None:
+    """Check that several seeds can be trained side by side.
+
+    Raises:
+        InputError: naming the option.
+    """
+    check_count("num_seeds", options.num_seeds)
+    if options.num_seeds == 1:
+        return
+    if is_outside(config):
+        reject("num_seeds", options.num_seeds, "1 for environments outside of JAX")
+    if options.seed + options.num_seeds > 2**32:
+        reject("num_seeds", options.num_seeds, "so few that all seeds are below 2**32")
+    if (options.num_devices or 1) > 1 or jax.process_count() > 1:
+        reject("num_seeds", options.num_seeds, "1 on several devices")
+    for name in ("evaluate_every_frames", "logger", "initialize_from"):
+        if getattr(options, name) != getattr(Options, name):
+            reject("num_seeds", options.num_seeds, f"1 with {name}")
+    types = state_types(config)
+    many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((options.num_seeds, *x.shape), x.dtype), types)
+    memory.check_fits(many, build(config).frames_per_step * options.num_seeds, jax.local_devices()[:1])
 
 
 def _take_folder(request: Request) -> tuple[Path, folder.RunFolder | None]:

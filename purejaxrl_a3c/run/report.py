@@ -105,6 +105,12 @@ def report(
     return bool(not_finite)
 
 
+def not_finite_parameters(state: Any) -> list[str]:
+    """``["parameters"]`` if one of them is not finite."""
+    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
+    return [] if finite else ["parameters"]
+
+
 def _finite(number: Any) -> float | None:
     """A number for JSON, which knows neither NaN nor infinity."""
     return float(number) if np.isfinite(number) else None

@@ -64,8 +64,10 @@ def check_resumed(request: Request) -> None:
         if field != "total_frames" and value != before[field]:
             accepted = f"{before[field]!r}, as in {run}; a new run can --initialize-from it with other settings"
             reject(field, value, accepted)
-    if request.options.seed != earlier.options.seed:
-        reject("seed", request.options.seed, f"{earlier.options.seed}, as in {run}")
+    for field in ("seed", "num_seeds"):
+        here, there = getattr(request.options, field), getattr(earlier.options, field)
+        if here != there:
+            reject(field, here, f"{there}, as in {run}")
     if request.options.initialize_from != earlier.options.initialize_from:
         given = str(request.options.initialize_from)
         reject("initialize_from", given, "left out: a resumed run has parameters of its own")

@@ -16,13 +16,22 @@ from purejaxrl_a3c.host.results import WorkerError
 from purejaxrl_a3c.run import checkpoint, devices, folder, load, loggers, prepare
 from purejaxrl_a3c.run.chunks import CompiledRun, agreed, agreed_signal, run_in_chunks
 from purejaxrl_a3c.run.compare import estimate
+from purejaxrl_a3c.run.evaluate import in_environment
 from purejaxrl_a3c.run.evaluations import Evaluations
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
 from purejaxrl_a3c.run.metrics_file import MetricsFile, read_columns
 from purejaxrl_a3c.run.options import Options, check_options, remembered
 from purejaxrl_a3c.run.progress import RunProgress, say
-from purejaxrl_a3c.run.report import Trained, describe_returns, evaluate_state, evaluation_summary, report
+from purejaxrl_a3c.run.report import (
+    Trained,
+    describe_returns,
+    evaluate_state,
+    evaluation_summary,
+    not_finite_parameters,
+    report,
+)
 from purejaxrl_a3c.run.request import Request, read_earlier
+from purejaxrl_a3c.run.seeds import train_seeds
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.where import compile_run
 
@@ -54,6 +63,8 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
     """
     setting = prepare.prepare(request, console, interrupts)
     algorithm = build(request.config)
+    if request.options.num_seeds > 1:
+        return train_seeds(setting, console, interrupts)
     path, total = setting.path, algorithm.iterations * algorithm.frames_per_step
     evaluating = f"the trained agent is in {path}; to evaluate it: purejaxrl-a3c evaluate {path}"
     if setting.state is not None and int(setting.state.iteration) == algorithm.iterations:
@@ -81,22 +92,23 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
     return DIVERGED if diverged else 0
 
 
-def evaluate_runs(paths: list[Path], options: Options, console: Console) -> None:
+def evaluate_runs(paths: list[Path], options: Options, console: Console, env_id: str | None = None) -> None:
     """Evaluate the trained agents in folders of runs, in which nothing is changed, and say how they do together.
 
     Args:
         paths: of the folders.
         options: of which those of the evaluation count, and the seed.
         console: for everything but the lines of JSON.
+        env_id: another environment than that of training.
 
     Raises:
-        InputError: if there is no sound checkpoint in a folder.
+        InputError: if there is no sound checkpoint in a folder, or the other environment looks otherwise.
     """
     means = []
     for path in paths:
         if len(paths) > 1:
             say(console, f"{path}:")
-        means.append(evaluate_run(path, options, console))
+        means.append(evaluate_run(path, options, console, env_id))
     if len(paths) > 1:
         found = estimate(np.array(means))
         interval = f"{found.low:.1f} to {found.high:.1f}"
@@ -106,28 +118,31 @@ def evaluate_runs(paths: list[Path], options: Options, console: Console) -> None
             print(json.dumps({"runs": len(paths), **{name: float(x) for name, x in summary.items()}}), flush=True)
 
 
-def evaluate_run(path: Path, options: Options, console: Console) -> float:
+def evaluate_run(path: Path, options: Options, console: Console, env_id: str | None = None) -> float:
     """Evaluate the trained agent in a run's folder, in which nothing is changed.
 
     Args:
         path: of the folder.
         options: of which those of the evaluation count, and the seed.
         console: for everything but the line of JSON.
+        env_id: another environment than that of training.
 
     Returns:
         The mean return.
 
     Raises:
-        InputError: if there is no sound checkpoint in the folder.
+        InputError: if there is no sound checkpoint in the folder, or the other environment looks otherwise.
     """
     check_options(options)
     prepare.check_platform()
     earlier = read_earlier(path, "run")
     for note in prepare.notes_on_damage(earlier.found):
         say(console, f"note: {note}", style="yellow")
-    state = load.read_state(earlier)
-    request = Request(earlier.name, earlier.config, options)
-    returns = evaluate_state(earlier.config, state, options, console)
+    config, state = earlier.config, load.read_state(earlier)
+    if env_id is not None:
+        config, state = in_environment(config, state, env_id)
+    request = Request(earlier.name, config, options)
+    returns = evaluate_state(config, state, options, console)
     frames = earlier.found.iteration * build(earlier.config).frames_per_step
     say(console, f"{describe_returns(returns)}, after {frames:,} frames")
     if options.json:
@@ -188,7 +203,7 @@ def _train(setting: prepare.Setting, run: CompiledRun, console: Console, interru
     assert progress.metrics is not None
     state = devices.fetch(state)
     staleness = float(progress.metrics.losses.get("staleness_mean", np.full(1, np.nan)).mean())
-    not_finite = [*progress.not_finite, *_not_finite_parameters(state)]
+    not_finite = [*progress.not_finite, *not_finite_parameters(state)]
     return Trained(state, progress.trained, ended - began - looking, run.compile_seconds, staleness, not_finite)
 
 
@@ -242,12 +257,7 @@ def _trained_before(setting: prepare.Setting) -> Trained:
     """What a run that is complete already has left."""
     state = devices.fetch(setting.state)
     staleness = read_columns(setting.path).get("staleness_mean", np.full(1, np.nan)).mean()
-    return Trained(state, 0, 0.0, 0.0, float(staleness), _not_finite_parameters(state))
-
-
-def _not_finite_parameters(state: Any) -> list[str]:
-    finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params))
-    return [] if finite else ["parameters"]
+    return Trained(state, 0, 0.0, 0.0, float(staleness), not_finite_parameters(state))
 
 
 @contextlib.contextmanager

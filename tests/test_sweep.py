@@ -11,7 +11,7 @@ from purejaxrl_a3c import InputError, a2c, a3c, make_train, replace, sweep
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run.cli import main, parse
 from purejaxrl_a3c.run.evaluate import run_episodes
-from purejaxrl_a3c.run.sweep import Done
+from purejaxrl_a3c.run.sweep import Done, _Programs
 from purejaxrl_a3c.run.sweep_request import Range
 from purejaxrl_a3c.run.sweep_request import parse as parse_sweep
 from purejaxrl_a3c.run.train import build
@@ -61,6 +61,32 @@ def test_the_size_of_batches_changes_nothing(found):
     np.testing.assert_allclose(small.returns, found.returns, atol=1e-5)
 
 
+@pytest.mark.parametrize(("rates", "expected"), [([100.0, 300.0], 12), ([100.0, 104.0], 6)])
+def test_as_many_are_trained_side_by_side_as_are_fastest(rates, expected, monkeypatch):
+    """Twice as many are taken if they are 5 % faster."""
+    measured: list[int] = []
+
+    def rate(programs, runs, plans, keys):
+        measured.append(programs.width)
+        return rates[len(measured) - 1]
+
+    monkeypatch.setattr(_Programs, "rate", rate)
+    widths: list[int] = []
+    points = {"learning_rate": [1e-4, 1e-3, 1e-2, 3e-2]}
+    found = sweep(CONFIG, points, KEYS, episodes=2, on_done=lambda done: widths.append(len(done)))
+    assert measured == [6, 12]
+    assert widths == [expected] * (12 // expected)
+    assert np.isfinite(found.returns).all()
+
+
+def test_the_rate_of_a_width_is_measured(monkeypatch):
+    monkeypatch.setattr("purejaxrl_a3c.run.sweep._MEASURED_SECONDS", 0.01)
+    points = {"learning_rate": [1e-4, 1e-3, 1e-2, 3e-2]}
+    chosen = sweep(CONFIG, points, KEYS, episodes=2)
+    twelve = sweep(CONFIG, points, KEYS, episodes=2, batch_size=12)
+    np.testing.assert_allclose(chosen.returns, twelve.returns, atol=1e-5)
+
+
 def test_halving_drops_the_worse_half_and_the_others_go_on_as_if_nothing_had_been(found):
     done: list[Done] = []
     halved = sweep(CONFIG, GRID, KEYS, episodes=6, halvings=1, on_done=done.extend)
@@ -87,7 +113,7 @@ def test_halving_drops_the_worse_half_and_the_others_go_on_as_if_nothing_had_bee
         ([], {}, "at least one point"),
         ([{"gamma": 0.9}, {"learning_rate": 0.1}], {}, "all of the same settings"),
         ({"env_id": ["CartPole-v1", "gym/CartPole-v1"]}, {}, "env_id: 'gym/CartPole-v1'.*an environment of JAX"),
-        (GRID, {"batch_size": 0}, "batch_size: 0"),
+        (GRID, {"batch_size": -1}, "batch_size: -1"),
         (GRID, {"halvings": -1}, "halvings: -1"),
     ],
 )

@@ -29,7 +29,7 @@ from purejaxrl_a3c.run.join import join_processes
 from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.options import Options
 from purejaxrl_a3c.run.prepare import check_platform
-from purejaxrl_a3c.run.progress import say
+from purejaxrl_a3c.run.progress import say, waiting
 from purejaxrl_a3c.run.recording import check_output
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
 from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_runs, train
@@ -276,7 +276,7 @@ def parse_watch(argv: list[str]) -> tuple[Path, Path, dict[str, Any]]:
 def _watch(run: Path, out: Path, options: dict[str, Any], console: Console) -> None:
     check_output(out)
     trained = load(run)
-    with console.status("drawing"):
+    with waiting(console, "drawing"):
         recording = watch(trained.config, trained.state, **options)
         recording.save(out)
     returns = ", ".join(f"{one:g}" for one in recording.returns) or "no episode ended"

@@ -2,15 +2,16 @@
 
 import contextlib
 import datetime
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from purejaxrl_a3c.run.chunks import CompiledRun
 from purejaxrl_a3c.run.loggers import Logger, means
@@ -28,6 +29,32 @@ def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line as it is: paths are neither broken nor read as markup."""
     with contextlib.suppress(OSError):  # a terminal that was closed must not cost the run its checkpoint
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def waiting(console: Console, what: str) -> Iterator[None]:
+    """Say what is being waited for, and for how long: on a terminal at once, in a log after a while."""
+    if console.is_terminal:
+        with Progress(SpinnerColumn(), TextColumn(what), TimeElapsedColumn(), console=console, transient=True) as bar:
+            bar.add_task(what, total=None)
+            yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        pause = total = FIRST_LINE_SECONDS
+        while not ended.wait(pause):
+            say(console, f"{what}, for {total:.0f} s so far")
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            total += pause
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 class RunProgress:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run.options import Options
-from purejaxrl_a3c.run.progress import say
+from purejaxrl_a3c.run.progress import say, waiting
 from purejaxrl_a3c.run.request import Request
 from purejaxrl_a3c.run.where import evaluate
 from purejaxrl_a3c.types import Key, State
@@ -40,7 +40,7 @@ def evaluation_key(seed: int) -> Key:
 
 def evaluate_state(config: Any, state: State, options: Options, console: Console, frames: int = 0) -> np.ndarray:
     """Returns of whole episodes, float32 ``[evaluation_episodes]``; ``frames`` makes them others than at the end."""
-    with console.status("evaluating") if not frames else contextlib.nullcontext():
+    with waiting(console, "evaluating") if not frames else contextlib.nullcontext():
         key, deterministic = evaluation_key(options.seed), not options.sample_actions
         key = jax.random.fold_in(key, frames) if frames else key
         return evaluate(config, state, key, options.evaluation_episodes, deterministic)

@@ -21,7 +21,7 @@ from purejaxrl_a3c.run.metrics_file import MetricsFile
 from purejaxrl_a3c.run.options import Options, remembered
 from purejaxrl_a3c.run.plots import plot_learning_curve
 from purejaxrl_a3c.run.prepare import Setting
-from purejaxrl_a3c.run.progress import RunProgress, say
+from purejaxrl_a3c.run.progress import RunProgress, say, waiting
 from purejaxrl_a3c.run.report import Trained, evaluate_state, not_finite_parameters, report
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.where import state_types
@@ -61,7 +61,8 @@ def train_seeds(setting: Setting, console: Console, interrupts: Interrupts) -> i
     """
     request = setting.request
     states, frames = (None, None) if request.earlier is None else read_states(setting.path, request)
-    with console.status(f"compiling, for {request.options.num_seeds} seeds side by side"):
+    title = setting.title.partition(",")[0]
+    with waiting(console, f"compiling {request.options.num_seeds} runs of {title} side by side"):
         run = compile_seeds(request.config, request.options.num_seeds)
     with interrupts.deferred():
         seeds = _claim(setting, run, frames)

@@ -21,7 +21,7 @@ from purejaxrl_a3c.run.evaluations import Evaluations
 from purejaxrl_a3c.run.interrupts import Interrupts, exit_status
 from purejaxrl_a3c.run.metrics_file import MetricsFile, read_columns
 from purejaxrl_a3c.run.options import Options, check_options, remembered
-from purejaxrl_a3c.run.progress import RunProgress, say
+from purejaxrl_a3c.run.progress import RunProgress, say, waiting
 from purejaxrl_a3c.run.report import (
     Trained,
     describe_returns,
@@ -152,7 +152,8 @@ def evaluate_run(path: Path, options: Options, console: Console, env_id: str | N
 
 def _compile(setting: prepare.Setting, console: Console) -> CompiledRun:
     try:
-        with console.status("compiling"), _explained("nothing was written"):
+        what = f"compiling a run of {setting.title.partition(',')[0]}"
+        with waiting(console, what), _explained("nothing was written"):
             return compile_run(setting.request.config, setting.request.options, setting.on, setting.pretrained)
     except BaseException:
         if setting.folder:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,13 +13,16 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import flat, is_float_setting, replace
+from purejaxrl_a3c.run import memory
 from purejaxrl_a3c.run.evaluate import run_episodes
 from purejaxrl_a3c.run.train import build
-from purejaxrl_a3c.run.where import is_outside
+from purejaxrl_a3c.run.where import is_outside, state_types
 from purejaxrl_a3c.types import Key, State
 
 BINS = 50
 """Stretches of a learning curve."""
+_MEASURED_SECONDS = 0.3
+"""How long a number of runs side by side is measured."""
 
 
 class Sweep(NamedTuple):
@@ -69,14 +73,14 @@ def sweep(
     keys: Key,
     *,
     episodes: int = 32,
-    batch_size: int = 8,
+    batch_size: int = 0,
     halvings: int = 0,
     done: Iterable[Done] = (),
     on_done: Callable[[list[Done]], None] | None = None,
 ) -> Sweep:
     """Train an algorithm with each of many settings, on the same keys.
 
-    Floats are arguments of a compiled program, which trains ``batch_size`` runs side by side; each combination of other
+    Floats are arguments of a compiled program, which trains several runs side by side; each combination of other
     settings is a program of its own. A run is that of `make_train`, up to rounding::
 
         found = sweep(a3c.Config(), {"learning_rate": [1e-4, 1e-3], "hidden_sizes": [(64,), (64, 64)]}, keys)
@@ -87,7 +91,7 @@ def sweep(
         points: values by name of a setting, of which all combinations are tried; or the points themselves.
         keys: ``[S]``, one for each seed.
         episodes: whole episodes with the most probable action, by which a run is judged.
-        batch_size: runs side by side. The default is the fastest on a CPU with 2 cores; a GPU wants more.
+        batch_size: runs side by side; 0 chooses it by measuring, where there are more than 8 runs for a program.
         halvings: successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): so often, at a half, a quarter, an
             eighth of the frames and so on, the worse half of the points is dropped.
         done: of an earlier call with the same arguments, from ``on_done``: what is in it is not trained again.
@@ -99,7 +103,7 @@ def sweep(
     Raises:
         InputError: for a setting that is not accepted, before anything is compiled.
     """
-    for name, value, least in (("episodes", episodes, 1), ("batch_size", batch_size, 1), ("halvings", halvings, 0)):
+    for name, value, least in (("episodes", episodes, 1), ("batch_size", batch_size, 0), ("halvings", halvings, 0)):
         check_count(name, value, least=least)
     listed = grid(points) if isinstance(points, Mapping) else [dict(point) for point in points]
     if not listed or any(point.keys() != listed[0].keys() for point in listed):
@@ -119,7 +123,7 @@ def sweep(
         for group in _groups(missing, plans):
             plan = plans[group[0][0]]
             if plan.static not in programs:
-                programs[plan.static] = _compile(plan, episodes, min(batch_size, _even(len(group), batch_size)))
+                programs[plan.static] = _programs(plan, episodes, batch_size, group, plans, keys)
             for new, kept in programs[plan.static].train(group, plans, keys, ends[group[0][0]], states):
                 known |= {(one.point, one.seed, one.iterations): one for one in new}
                 if stage < halvings:
@@ -173,6 +177,33 @@ def _groups(runs: list[tuple[int, int]], plans: list[_Plan]) -> Iterable[list[tu
     return found.values()
 
 
+def _programs(
+    plan: _Plan, episodes: int, batch_size: int, runs: list[tuple[int, int]], plans: list[_Plan], keys: Key
+) -> "_Programs":
+    """The programs for these runs, ``batch_size`` side by side or, if that is 0, as many as are fastest."""
+    if batch_size or len(runs) <= _FIRST_WIDTH:
+        return _compile(plan, episodes, _even(len(runs), batch_size or _FIRST_WIDTH))
+    best, rate, width = None, 0.0, _FIRST_WIDTH
+    size = memory.size_of(state_types(plan.config))
+    while width < 2 * len(runs):
+        tried = _compile(plan, episodes, _even(len(runs), width))
+        found = tried.rate(runs, plans, keys)
+        if found < _FASTER * rate:
+            break
+        best, rate, width = tried, found, 2 * width
+        room = memory.available(jax.local_devices()[0])
+        if room is not None and 3 * width * size > room:
+            break
+    assert best is not None
+    return best
+
+
+_FIRST_WIDTH = 8
+"""Runs side by side; the first number that is tried."""
+_FASTER = 1.05
+"""How much faster twice as many runs side by side must be."""
+
+
 def _even(runs: int, most: int) -> int:
     """How many to train side by side, so that no batch is much emptier than the others."""
     return -(-runs // -(-runs // most))
@@ -193,19 +224,37 @@ class _Programs(NamedTuple):
     advance: Callable[..., Any]
     judge: Callable[..., Any]
 
+    def rate(self, runs: list[tuple[int, int]], plans: list[_Plan], keys: Key) -> float:
+        """Iterations of all runs side by side in a second, measured for a moment."""
+        _, own_keys, floats = self._arguments(runs[: self.width], plans, keys)
+        loop = self.advance(own_keys, floats, *self.start(own_keys, floats), jnp.int32(0), jnp.int32(1))
+        count, begin = 1, 1
+        while True:
+            started, end = time.perf_counter(), begin + count
+            loop = jax.block_until_ready(self.advance(own_keys, floats, *loop, jnp.int32(begin), jnp.int32(end)))
+            seconds = time.perf_counter() - started
+            if seconds > _MEASURED_SECONDS:
+                return self.width * count / seconds
+            begin, count = end, 4 * count
+
+    def _arguments(
+        self, batch: list[tuple[int, int]], plans: list[_Plan], keys: Key
+    ) -> tuple[list[tuple[int, int]], Key, dict[str, jax.Array]]:
+        """A full batch, its keys and its floats; the last run is trained again where it would not be full."""
+        padded = [*batch, *[batch[-1]] * (self.width - len(batch))]
+        floats = {
+            name: jnp.array([plans[point].floats[name] for point, _ in padded], jnp.float32)
+            for name in plans[padded[0][0]].floats
+        }
+        return padded, keys[np.array([seed for _, seed in padded])], floats
+
     def train(
         self, runs: list[tuple[int, int]], plans: list[_Plan], keys: Key, end: int, states: dict[tuple[int, int], Any]
     ) -> Iterable[tuple[list[Done], dict[tuple[int, int], Any]]]:
         """Train these runs until iteration ``end``; for each batch what is known of it, and its states."""
         for begin in range(0, len(runs), self.width):
             batch = runs[begin : begin + self.width]
-            # The last one is trained again where a batch would not be full.
-            padded = [*batch, *[batch[-1]] * (self.width - len(batch))]
-            own_keys = keys[np.array([seed for _, seed in padded])]
-            floats = {
-                name: jnp.array([plans[point].floats[name] for point, _ in padded], jnp.float32)
-                for name in plans[padded[0][0]].floats
-            }
+            padded, own_keys, floats = self._arguments(batch, plans, keys)
             if all(run in states for run in padded):
                 state, sums = jax.tree.map(lambda *x: jnp.stack(x), *[states[run] for run in padded])
             else:

@@ -39,8 +39,8 @@ class Options:
     """Folder for the results, by default a new one in runs/. A folder of the same sweep is gone on with."""
     evaluation_episodes: int = 32
     """Whole episodes by which every run is judged."""
-    batch_size: int = 8
-    """Runs that are trained side by side."""
+    batch_size: int = 0
+    """Runs that are trained side by side; 0 chooses the number by measuring."""
     samples: int = 0
     """Try so many random combinations instead of all: a range log:A:B or lin:A:B is then drawn from."""
     halvings: int = 0
@@ -102,7 +102,7 @@ def parse(argv: list[str]) -> Request:
         else:
             values[field] = _values(base, field, text)
     options = Options(**given)
-    for field, least in (("seeds", 1), ("evaluation_episodes", 1), ("batch_size", 1), ("samples", 0), ("halvings", 0)):
+    for field, least in (("seeds", 1), ("evaluation_episodes", 1), ("batch_size", 0), ("samples", 0), ("halvings", 0)):
         check_count(field, getattr(options, field), least=least)
     fixed = {field: one[0] for field, one in values.items() if not isinstance(one, Range) and len(one) == 1}
     varied = {field: one for field, one in values.items() if field not in fixed}

@@ -1,10 +1,11 @@
-"""What the command line says: the text of a first, second, interrupted, resumed, diverged and logged run.
+"""What the command line says and draws: each command, and runs that are interrupted, resumed, diverged or logged.
 
-``python -m benchmarks.runs`` starts the runs and writes what each of them prints. In the text, the temporary folder is
-called ``FOLDER``.
+``python -m benchmarks.runs`` starts them and writes what each of them prints. In the text, the temporary folder is
+called ``FOLDER``. Pictures go to docs/images.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks import record
 from benchmarks.record import save
 
 FRAMES = 200_000
+IMAGES = record.ROOT / "docs" / "images"
 PROGRAM = [sys.executable, "-m", "purejaxrl_a3c"]
 
 
@@ -47,6 +50,13 @@ class Terminal:
         text = output.replace(str(self._folder), "FOLDER")
         self.texts.append({"title": title, "command": command, "text": text, "status": str(process.returncode)})
 
+    def keep(self, path: str, name: str) -> None:
+        """Keep a picture that the last command has drawn."""
+        if (self._folder / path).exists():
+            IMAGES.mkdir(exist_ok=True)
+            shutil.copyfile(self._folder / path, IMAGES / name)
+            self.texts[-1]["picture"] = name
+
     def _wait(self, process: subprocess.Popen[str], rows: int) -> None:
         files = list((self._folder / "runs").glob("*/metrics.csv"))
         while process.poll() is None:
@@ -66,7 +76,10 @@ def markdown(texts: list[dict[str, str]]) -> str:
     pages = []
     for one in texts:
         shown = f"$ {one['command']}\n{one['text'].rstrip()}"
-        pages.append(f"## {one['title']}\n\nExit status {one['status']}.\n\n```text\n{shown}\n```\n")
+        page = f"## {one['title']}\n\nExit status {one['status']}.\n\n```text\n{shown}\n```\n"
+        if "picture" in one:
+            page += f"\n![{one['title']}](../../docs/images/{one['picture']})\n"
+        pages.append(page)
     return "\n".join(pages)
 
 
@@ -87,10 +100,31 @@ def main(frames: int = FRAMES, logged_frames: int = 6_000_000) -> None:
         terminal.run("Resumed, with another end", "train", "--resume", run, "--total-frames", str(2 * frames))
         terminal.run("Resumed when it is complete", "train", "--resume", run)
         terminal.run("Evaluated later", "evaluate", run, "--json")
+        terminal.run("Watched", "watch", run, "--max-frames", "150", "--out", "agent.gif")
+        terminal.keep("agent.gif", "watch.gif")
+        formats = ("--format", "stablehlo", "safetensors", "onnx")
+        terminal.run("Exported for other programs", "export", run, "--out", "policy", *formats)
+        terminal.run("Five seeds side by side", "train", "a2c", *short, "--num-seeds", "5", "--out", "runs/a2c")
+        terminal.keep("runs/a2c/learning_curves.png", "seeds.png")
+        terminal.run("Evaluated together", "evaluate", *(f"runs/a2c/seed-{seed}" for seed in range(5)))
+        slow = ("--learning-rate", "1e-3")
+        terminal.run("Five more", "train", "a2c", *short, *slow, "--num-seeds", "5", "--out", "runs/slow")
+        both = [f"runs/{name}/seed-{seed}" for name in ("a2c", "slow") for seed in range(5)]
+        terminal.run("Compared", "compare", *both, "--out", "comparison.png")
+        terminal.keep("comparison.png", "compare.png")
+        settings = ("--learning-rate", "log:1e-4:3e-2:6", "--entropy-coefficient", "0,0.01,0.1")
+        terminal.run("A sweep", "sweep", "a2c", *short, *settings, "--seeds", "2", "--out", "runs/sweep")
+        terminal.keep("runs/sweep/sweep.png", "sweep.png")
+        terminal.run("With the best settings", "train", "--config", "runs/sweep/best.json", "--seed", "1")
+        terminal.run("What is installed", "doctor")
+        terminal.run("An environment is tried", "doctor", "--env", "Pendulum-v1")
+        terminal.run("Names of environments", "envs")
         terminal.run("Diverged", "train", "a2c", *short, "--learning-rate", "1e30", "--json")
         terminal.run("Logged to a file", "train", "a2c", "--total-frames", str(logged_frames))
         terminal.run("Input that is not accepted", "train", "--learning-rate", "-1")
-    text = "What the command line prints; standard error goes to a file.\n\n" + markdown(terminal.texts) + "\n"
+    text = (
+        "What the command line prints and draws; standard error goes to a file.\n\n" + markdown(terminal.texts) + "\n"
+    )
     save("runs", {"results": terminal.texts}, text)
 
 

@@ -40,9 +40,15 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+def _session_folder(factory):
+    """The temporary folder of all processes that run tests."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture
 def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
-    """Compiled programs of the command line go to a temporary folder."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    """Compiled programs of the command line go to a temporary folder, which the tests of one session share."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(_session_folder(tmp_path_factory) / "cache"))
     yield
     jax.config.update("jax_compilation_cache_dir", None)

@@ -86,8 +86,8 @@ def find(folder: Path, field: str = "resume", or_start: bool = False, latest: in
     if damaged:
         what = "; ".join(f"checkpoints/{iteration}: {wrong}" for iteration, wrong in damaged.items())
         accepted = f"a folder with a checkpoint that is as it was written ({what})"
-    runs = sorted(path.parent.name for path in folder.glob(f"seed-*/{CONFIG}"))
-    accepted += f", such as {runs[0]} in it" * bool(runs)
+    for path in sorted(folder.glob(f"seed-*/{CONFIG}"))[:1]:
+        accepted += f", such as {path.parent.name} in it"
     reject(field, str(folder), accepted)
 
 

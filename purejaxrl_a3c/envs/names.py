@@ -20,14 +20,21 @@ _NAMES: dict[str, tuple[str, Callable[[Any], Iterable[str]]]] = {
 """Suite to the module that knows its names, and how to ask it."""
 
 
+_OTHERS = (
+    "gym/NAME, ale/NAME, vizdoom/NAME: environments outside of JAX, as their own libraries call them",
+    "MODULE:FUNCTION: one of your own, see docs/environments.md",
+)
+
+
 def list_names(suite: str | None = None) -> list[str]:
-    """Every ``env_id`` of one suite; without ``suite``, those of gymnax and then one line for each other suite.
+    """Every ``env_id`` of one suite; without ``suite``, those of gymnax and then a line for all others that there are.
 
     Raises:
         InputError: if there is no such suite, or it is not installed.
     """
     if suite is None:
-        return [*sorted(gymnax.names()), *(f"{name}/...: see `purejaxrl-a3c envs {name}`" for name in _NAMES)]
+        suites = [f"{name}/...: see `purejaxrl-a3c envs {name}`" for name in _NAMES]
+        return [*sorted(gymnax.names()), *suites, *_OTHERS]
     if suite == "gymnax":
         return sorted(gymnax.names())
     if suite not in _NAMES:

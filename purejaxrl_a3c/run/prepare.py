@@ -68,7 +68,9 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
         say(console, f"interrupted before training began; {what}")
 
     interrupts.farewell = farewell
-    title = f"{name.upper()} on {flat(config)['env_id']}, seed {options.seed}"
+    last = options.seed + options.num_seeds - 1
+    seeds = f"seed {options.seed}" if options.num_seeds == 1 else f"seeds {options.seed} to {last}"
+    title = f"{name.upper()} on {flat(config)['env_id']}, {seeds}"
     total = algorithm.iterations * algorithm.frames_per_step
     size = memory.readable(memory.size_of(whole))
     replay = f", of which the replay buffer is {memory.readable(memory.replay_size(whole))}"

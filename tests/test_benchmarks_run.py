@@ -172,6 +172,15 @@ SMALL = {
         main(repetitions=1, seconds=0.001),
     ),
     "pages": Small({}, lambda script: script.main(record.RESULTS), 0),
+    "population": Small(
+        {
+            "ROWS": {
+                "A2C": replace(a2c.Config(), env_id="Catch-bsuite", num_envs=4, total_frames=640, hidden_sizes=(4,))
+            },
+            "SEEDS": (0, 1),
+        },
+        main(4, 2),
+    ),
     "cluster": Small({"WORKERS": 2, "EPISODES": 2}, main(1, 2_400)),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
     "devices": Small(

@@ -57,8 +57,8 @@ def main(size: int = 16, rounds: int = 20):
     ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in RANGES.items())
     table = (
         f"Return of the best of {size} members ({ranges}) over 128 episodes with the most probable action, after "
-        f"{rounds} rounds: interquartile mean over {len(SEEDS)} seeds with its bootstrap 95 % interval. Frames are those "
-        "of each member.\n\n" + markdown_table(["", "frames", "return", "95 % interval", "worst seed"], rows)
+        f"{rounds} rounds: interquartile mean over {len(SEEDS)} seeds with its bootstrap 95 % interval. Frames are of "
+        "each member.\n\n" + markdown_table(["", "frames", "return", "95 % interval", "worst seed"], rows)
     )
     save("population", {"size": size, "rounds": rounds, "results": results}, table, [describe()])
 

@@ -50,9 +50,10 @@ def test_without_replacing_every_member_is_a_run_of_its_own():
     population = jax.jit(make_population(CONFIG, RANGES, size=3, frames_per_round=160, share=0.0))(key)
     keys = jax.random.split(jax.random.split(key, 3)[1], 3)
     assert population.scores.shape == (4, 3)
+    alone = jax.jit(lambda settings, key: make_train(replace(CONFIG, **settings))(key))
     for i in range(3):
         state, settings = population.member(i)
-        expected = jax.jit(make_train(replace(CONFIG, **settings)))(keys[i])
+        expected = alone(settings, keys[i])
         for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(expected.state), strict=True):
             if not jax.dtypes.issubdtype(y.dtype, jax.dtypes.prng_key):
                 np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)

@@ -24,7 +24,7 @@ SEEDS = range(10, 20)  # the functions' own numbers were not chosen by any
 
 
 def returns_of(config, share: float, size: int, rounds: int):
-    """The return of the best member for each seed, and its settings in each round of the first seed."""
+    """For each seed the return of the best member, and its settings at the end."""
     train = jax.jit(make_population(config, RANGES, size, flat(config)["total_frames"] // rounds, share))
     found, settings = [], {}
     for seed in SEEDS:

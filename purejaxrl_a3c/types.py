@@ -149,8 +149,8 @@ class Env(NamedTuple):
     told: Told | None = None
     """The wrappers of this environment without it; None if there are none."""
     render: Callable[[Sequence[EnvState]], Iterable[Any]] | None = None
-    """States of the bare episodic environment, as NumPy arrays -> a picture of each, uint8 ``[H, W, 3]``, outside of
-    compiled code. None: the observations are drawn."""
+    """States, as NumPy arrays -> a picture of each, uint8 ``[H, W, 3]``, outside of compiled code. None: the
+    observations are drawn."""
 
 
 class Outputs(NamedTuple):

@@ -70,14 +70,15 @@ def test_a_model_of_onnx_is_the_trained_policy(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
     act = make_act(CONFIGS["ppo"], write(tmp_path / "run", "ppo"))
-    (path,) = export_policy(tmp_path / "run", tmp_path, ("onnx",))
+    path, description = export_policy(tmp_path / "run", tmp_path, ("onnx",))
+    told = json.loads(description.read_text())
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     session = runtime.InferenceSession(path, options)
     names = [one.name for one in session.get_inputs()]
     assert names[:2] == ["obs", "first"]
     assert [one.name for one in session.get_outputs()] == ["action", *(f"next_{name}" for name in names[2:])]
-    expected_carry, carry = None, [np.zeros((5, *one.shape[1:]), _dtype(one)) for one in session.get_inputs()[2:]]
+    expected_carry, carry = None, [np.zeros((5, *one["shape"]), one["dtype"]) for one in told["carry"]]
     for step in range(3):
         obs = jax.random.normal(jax.random.key(step), (5, 3))
         first = np.arange(5) == step if step else np.ones(5, bool)
@@ -86,10 +87,6 @@ def test_a_model_of_onnx_is_the_trained_policy(tmp_path):
         np.testing.assert_allclose(actions, expected, atol=1e-6)
         for x, y in zip(carry, jax.tree.leaves(expected_carry), strict=True):
             np.testing.assert_allclose(x, y, atol=1e-6)
-
-
-def _dtype(one):
-    return {"tensor(float)": np.float32, "tensor(int32)": np.int32}[one.type]
 
 
 def test_a_program_needs_nothing_but_jax(tmp_path):

@@ -17,6 +17,7 @@ from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.host import compiled, lockstep
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
+from purejaxrl_a3c.run.stopped import Stopped
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony
 
@@ -458,7 +459,7 @@ def test_the_command_line_keeps_what_was_learned_before_an_environment_failed(tm
     monkeypatch.setattr(lockstep, "make_as_told", lambda config, count: breaking(23))
     request = Request("a2c", CARTPOLE, Options(out=tmp_path / "run"))
     said = r"iteration 4, step 2: ZeroDivisionError.*--resume"
-    with Interrupts() as interrupts, pytest.raises(session.Stopped, match=said):
+    with Interrupts() as interrupts, pytest.raises(Stopped, match=said):
         session.train(request, Console(stderr=True), interrupts)
     assert int(load(tmp_path / "run").state.iteration) == 4
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 5

@@ -37,7 +37,7 @@ def corridors(request, tmp_path, monkeypatch):
 def test_an_environment_of_ones_own_is_checked_and_learned(corridors):
     checks = list(check_env("corridors:make_env"))
     assert [check.wrong for check in checks] == [""] * len(checks)
-    assert len(checks) == 6
+    assert len(checks) == 7
     config = replace(a2c.Config(), env_id="corridors:make_env", **QUICK)
     result = jax.jit(make_train(config))(jax.random.key(0))
     assert evaluate(config, result, jax.random.key(1), 32, deterministic=True).mean() == 1.0
@@ -103,6 +103,8 @@ def test_doctor_says_what_is_installed_and_that_jax_computes_rightly(capsys):
         ("os.path:nothing", "os.path has no function nothing"),
         ("os.path:getcwd", "getcwd"),
         ("os:getcwd", "not str"),
+        (":make", "my_module:make_env"),
+        (".os:make", "my_module:make_env"),
     ],
 )
 def test_what_is_no_environment_of_ones_own_is_said(env_id, message):
@@ -119,6 +121,33 @@ def answer(place, obs=None, reward=0.0, terminated=False, truncated=False):
     obs = jnp.zeros(2) + place if obs is None else obs
     ends = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
     return place, TimeStep(obs, jnp.float32(reward), *ends, final_obs=obs)
+
+
+def numbers_of_python(key, state, action):
+    obs, ends = jnp.zeros(2) + state + 1, state >= 5
+    one: Any = 1
+    return state + 1, TimeStep(obs, one, ends, one == 0, final_obs=obs)
+
+
+def test_numbers_of_python_are_as_good_as_arrays():
+    env = Env(reset, numbers_of_python, (2,), spaces.Discrete(2))
+    checks = list(check_env(env))
+    assert not any(check.wrong for check in checks)
+    assert "4 to 6 steps long" in checks[-1].note
+    config = replace(a2c.Config(), env_id=env, **QUICK | {"total_frames": 512})
+    returns = evaluate(config, make_train(config)(jax.random.key(0)), jax.random.key(1), 8)
+    assert set(np.asarray(returns).tolist()) <= {4.0, 5.0, 6.0}
+
+
+def test_a_typed_key_in_the_state_is_found_before_a_run_is_to_be_written(tmp_path, capsys):
+    def keep(key):
+        return key, jnp.zeros(2)
+
+    def step(key, state, action):
+        return key, answer(jnp.int32(0))[1]
+
+    *_, last = check_env(Env(keep, step, (2,), spaces.Discrete(2)))
+    assert "jax.random.key_data" in last.wrong
 
 
 calls: list[int] = []

@@ -66,6 +66,21 @@ def metrics_of(result):
     return {"total": result.metrics.return_sum, "episodes": result.metrics.episodes}
 
 
+def test_all_frames_are_trained_and_the_last_round_may_be_shorter():
+    train = jax.jit(make_population(CONFIG, RANGES, size=2, frames_per_round=200, share=0.0))
+    population = train(jax.random.key(0))  # 20 iterations in rounds of 7
+    assert population.scores.shape == (3, 2)
+    assert population.state.iteration.tolist() == [20, 20]
+
+
+def test_small_populations_replace_one_member_and_no_score_is_said():
+    population = jax.jit(make_population(CONFIG, RANGES, size=2, frames_per_round=160))(jax.random.key(0))
+    assert (np.asarray(population.parents) != np.arange(2)).any()
+    nothing = population._replace(scores=jnp.full((1, 2), jnp.nan))
+    with pytest.raises(InputError, match="frames_per_round"):
+        nothing.best  # noqa: B018
+
+
 def test_members_go_on_from_the_state_of_their_parents():
     config = replace(CONFIG, total_frames=320)
     settings = {"learning_rate": (0.0, 0.0)}  # so that parameters only change by being taken over
@@ -97,7 +112,7 @@ def test_the_best_member_can_be_evaluated_and_the_run_mapped():
         ({"ranges": {}}, "ranges"),
         ({"size": 0}, "size: 0"),
         ({"share": 0.6}, "share: 0.6"),
-        ({"frames_per_round": 10_000}, "frames_per_round: 10000"),
+        ({"frames_per_round": 0}, "frames_per_round: 0"),
     ],
 )
 def test_what_is_not_accepted_is_said(changes, message):

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import a2c, load, make_train, replace
+from purejaxrl_a3c import InputError, a2c, load, make_train, replace
 from purejaxrl_a3c.run.cli import main
+from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.metrics_file import columns, read_columns
 
 pytestmark = pytest.mark.usefixtures("no_cache_in_the_home_folder")
@@ -60,6 +61,67 @@ def test_all_seeds_go_on_from_where_all_of_them_are(runs, tmp_path):
             np.testing.assert_array_equal(found[name], values, err_msg=name)
     assert (path / "seed-5" / "checkpoints" / "6.damaged").exists()
     assert (path / "learning_curves-2.png").exists()  # nothing is overwritten
+
+
+def test_an_interruption_of_the_evaluation_leaves_everything(runs, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "runs"
+    shutil.copytree(runs, path)
+    heard: list[Interrupts] = []
+
+    class Heard(Interrupts):
+        def __enter__(self):
+            heard.append(self)
+            return super().__enter__()
+
+    def interrupted(*_):
+        heard[0].farewell()
+        raise InputError("the process ends")
+
+    monkeypatch.setattr("purejaxrl_a3c.run.cli.Interrupts", Heard)
+    monkeypatch.setattr("purejaxrl_a3c.run.seeds.evaluate_state", interrupted)
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", str(path), "--total-frames", "256"])
+    assert "interrupted before the evaluation" in capsys.readouterr().err
+    assert (path / "config.json").exists()
+    assert len(read_columns(path / "seed-6")["frames"]) == 8
+
+
+def test_what_would_lose_something_is_refused_and_changes_nothing(runs, tmp_path, capsys):
+    path = tmp_path / "runs"
+    shutil.copytree(runs, path)
+    main(["train", "--resume", str(path / "seed-6"), "--total-frames", "256"])
+    capsys.readouterr()
+    before = {one: one.read_bytes() for one in path.rglob("*") if one.is_file()}
+    for more in ([], ["--total-frames", "320"]):
+        with pytest.raises(SystemExit):
+            main(["train", "--resume", str(path), *more])
+        assert "trained for 256 alone" in capsys.readouterr().err
+    assert {one: one.read_bytes() for one in path.rglob("*") if one.is_file()} == before
+
+
+def test_complete_runs_are_evaluated_again_and_fewer_frames_are_refused(runs, tmp_path, capsys):
+    path = tmp_path / "runs"
+    shutil.copytree(runs, path)
+    main(["train", "--resume", str(path)])
+    assert "the runs are complete" in capsys.readouterr().err
+    assert len((path / "seed-5" / "results.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(SystemExit):
+        main(["train", "--resume", str(path), "--total-frames", "64"])
+    assert "total_frames: 64 is not accepted; it must be >= 192" in capsys.readouterr().err
+    assert len(read_columns(path / "seed-5")["frames"]) == 6
+
+
+def test_runs_that_ended_before_their_first_checkpoint_begin_again(runs, tmp_path):
+    path = tmp_path / "runs"
+    shutil.copytree(runs, path)
+    for seed in (5, 6):
+        shutil.rmtree(path / f"seed-{seed}" / "checkpoints")
+    shutil.rmtree(path / "seed-6")
+    main(["train", "--resume", str(path)])
+    for seed in (5, 6):
+        found, expected = (read_columns(one / f"seed-{seed}") for one in (path, runs))
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def test_one_seed_goes_on_alone(runs, tmp_path):

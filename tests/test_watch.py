@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from purejaxrl_a3c import InputError, a3c, dqn, host, load, make_train, ppo, replace, watch
-from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.pictures import draw_observations, enlarged
 from purejaxrl_a3c.run import checkpoint, cli
 from purejaxrl_a3c.run import recording as recordings
@@ -65,6 +65,47 @@ def test_without_pictures_the_bare_observations_are_drawn():
     frames = watch(config, state, jax.random.key(1)).frames
     bars = [enlarged(one) for one in draw_observations([np.full(2, float(i)) for i in range(7)])]
     np.testing.assert_array_equal(frames[:, : bars[0].shape[0]], bars)
+
+
+def test_pictures_are_of_the_states_that_they_know_whatever_is_around():
+    """An environment that is wrapped by its author, and one that resets itself."""
+    limited = wrappers.time_limit(counting(), 5)
+    resetting = wrappers.auto_reset(wrappers.record_episodes(counting(5)))
+    for env in (limited, resetting):
+        config = replace(a3c.Config(), env_id=env, **SMALL)
+        state = make_train(config)(jax.random.key(0)).state
+        recording = watch(config, state, jax.random.key(1), episodes=2)
+        assert recording.frames[:, 0, 0, 0].tolist() == [*range(0, 50, 10)] * 2
+
+
+def test_many_actions_are_drawn():
+    moment = Moment(np.zeros((10, 300, 3), np.uint8), np.full(500, 0.002), (3,), 1.0, 1.0, 3)
+    assert compose([moment]).shape == (1, 10 + recordings._PANEL, 300, 3)
+
+
+def test_an_environment_of_gymnasium_without_pictures_shows_observations(monkeypatch):
+    gymnasium: Any = pytest.importorskip("gymnasium")
+
+    class Plain(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 9, (2,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            self.time = 0
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            self.time += 1
+            return np.full(2, self.time, np.float32), 1.0, self.time == 4, False, {}
+
+    spec = gymnasium.envs.registration.EnvSpec("Plain-v0", Plain)
+    monkeypatch.setitem(gymnasium.registry, "Plain-v0", spec)
+    config = replace(a3c.Config(), env_id="gym/Plain-v0", num_workers=2, envs_per_worker=1, **SMALL)
+    result = host.train(replace(config, total_frames=40), jax.random.key(0))
+    recording = watch(replace(config, total_frames=40), result, jax.random.key(1))
+    bars = [enlarged(one) for one in draw_observations([np.full(2, float(i)) for i in range(4)])]
+    np.testing.assert_array_equal(recording.frames[:, : bars[0].shape[0]], bars)
+    assert recording.returns == [4.0]
 
 
 def test_an_agent_ends_at_the_frames_that_were_asked_for():
@@ -166,7 +207,7 @@ def test_the_colours_of_atari_are_those_of_the_game_that_is_played():
     env, draw = make_drawn(replace(a3c.Config(), env_id="ale/Pong", sticky_actions=0.25))
     grey, rng = env.reset(3), np.random.default_rng(0)
     for _ in range(40):
-        colour = draw().mean(-1)
+        colour = np.asarray(draw()).mean(-1)
         small = colour[:210:5, :160:5]  # the other is 84 x 84 of it
         newest = grey[0, ..., -1].astype(float)
         rows, columns = (np.linspace(0, 83, n).round().astype(int) for n in small.shape)

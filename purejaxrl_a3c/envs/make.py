@@ -88,10 +88,11 @@ def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -
     """
     if isinstance(env_id, Env):
         _check_no_params(env_params)
-        _check_env(env_id)
-        return env_id
+        env = wrappers.as_arrays(env_id)
+        _check_env(env)
+        return env
     if own.is_own(env_id):
-        env = own.make_own(str(env_id), env_params)
+        env = wrappers.as_arrays(own.make_own(str(env_id), env_params))
         _check_env(env)
         return env
     suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")

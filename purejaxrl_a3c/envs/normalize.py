@@ -48,7 +48,8 @@ def normalize_observations(env: Env) -> Env:
             _freeze(env, state.env), lambda obs: normalize(state.statistics, obs), env.observation_shape
         )
 
-    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze)
+    render = wrappers.drawn(env, lambda state: state.env)
+    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze, render=render)
 
 
 def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
@@ -108,7 +109,8 @@ def scale_rewards(env: Env, gamma: float | jax.Array) -> Env:
     def freeze(state: NormalizeState) -> Env:
         return _freeze(env, state.env)
 
-    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze)
+    render = wrappers.drawn(env, lambda state: state.env)
+    return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze, render=render)
 
 
 def _freeze(env: Env, state: EnvState) -> Env:

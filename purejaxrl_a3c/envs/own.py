@@ -55,6 +55,8 @@ def load_function(env_id: str) -> Callable[[], Any]:
         InputError: if there is none.
     """
     module, _, name = env_id.partition(":")
+    if not module or module.startswith("."):
+        reject("env_id", env_id, ACCEPTED)
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python -m` does, and a console script does not

@@ -5,11 +5,12 @@ resets itself. `envs.normalize` has the wrappers around that one.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
@@ -19,6 +20,22 @@ Tree = TypeVar("Tree")  # a pytree of arrays
 
 def _where(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+
+
+def drawn(
+    env: Env, inner: Callable[[EnvState], EnvState]
+) -> Callable[[Sequence[EnvState]], Iterable[np.ndarray]] | None:
+    """``env.render`` for the states of a wrapper, which have those of ``env`` inside."""
+    render = env.render
+    return None if render is None else lambda states: render([inner(state) for state in states])
+
+
+def _first(state: EnvState) -> EnvState:
+    return state[0]
+
+
+def _env_of(state: EnvState) -> EnvState:
+    return state.env
 
 
 class RecordState(NamedTuple):
@@ -46,7 +63,19 @@ def record_episodes(env: Env) -> Env:
         recorded = timestep._replace(episode_return=state.episode_return, episode_length=state.episode_length)
         return state, recorded
 
-    return env._replace(reset=reset, step=step)
+    return env._replace(reset=reset, step=step, render=drawn(env, _env_of))
+
+
+def as_arrays(env: Env) -> Env:
+    """Rewards and ends of episodes as arrays, where an environment of one's own returns numbers of Python."""
+
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
+        state, timestep = env.step(key, state, action)
+        reward = jnp.asarray(timestep.reward, jnp.float32)
+        terminated, truncated = (jnp.asarray(x, bool) for x in (timestep.terminated, timestep.truncated))
+        return state, timestep._replace(reward=reward, terminated=terminated, truncated=truncated)
+
+    return env._replace(step=step)
 
 
 def time_limit(env: Env, frames: int) -> Env:
@@ -63,7 +92,7 @@ def time_limit(env: Env, frames: int) -> Env:
         truncated = (timestep.truncated | (time >= frames)) & ~timestep.terminated
         return (inner, time), timestep._replace(truncated=truncated)
 
-    return env._replace(reset=reset, step=step)
+    return env._replace(reset=reset, step=step, render=drawn(env, _first))
 
 
 def sticky_actions(env: Env, probability: float | jax.Array) -> Env:
@@ -84,7 +113,7 @@ def sticky_actions(env: Env, probability: float | jax.Array) -> Env:
         inner, timestep = env.step(key_env, inner, action)
         return (inner, jnp.bool_(False), action), timestep
 
-    return env._replace(reset=reset, step=step)
+    return env._replace(reset=reset, step=step, render=drawn(env, _first))
 
 
 def repeat_action(env: Env, times: int) -> Env:
@@ -161,7 +190,7 @@ def stack_frames(env: Env, frames: int) -> Env:
         return (inner, stack), timestep._replace(obs=stack, final_obs=stack)
 
     shape = (*env.observation_shape[:-1], frames * env.observation_shape[-1])
-    return env._replace(reset=reset, step=step, observation_shape=shape)
+    return env._replace(reset=reset, step=step, observation_shape=shape, render=drawn(env, _first))
 
 
 class AutoResetState(NamedTuple):
@@ -203,7 +232,7 @@ def auto_reset(env: Env, stagger: int = 0) -> Env:
         inner, obs = _where(last, env.reset(key_reset), (inner, timestep.obs))
         return AutoResetState(inner, jnp.where(last, -1, remaining)), timestep._replace(obs=obs)
 
-    return env._replace(reset=reset, step=step, freeze=lambda state: auto_reset(env))
+    return env._replace(reset=reset, step=step, freeze=lambda state: auto_reset(env), render=drawn(env, _env_of))
 
 
 def map_observations(env: Env, function: Callable[[Observation], Observation], shape: tuple[int, ...]) -> Env:

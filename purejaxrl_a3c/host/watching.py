@@ -1,6 +1,7 @@
 """A trained agent in one environment outside of JAX, with pictures."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import parts
 from purejaxrl_a3c.envs.pictures import reject_undrawn, without_screen
 from purejaxrl_a3c.envs.suites import gymnasium as suite
@@ -22,7 +22,8 @@ from purejaxrl_a3c.types import Action, Key, Outputs, State
 class Step(NamedTuple):
     """What an agent did at one moment; all of NumPy."""
 
-    env: Any  # the environment before the action: its state and observation, or, outside of JAX, a picture
+    env: Any  # state of the environment before the action; outside of JAX a picture, or None if there is none
+    obs: Any  # the environment's observation then, before any wrapper
     outputs: Outputs
     action: Action
     episode_return: Any  # with the action's reward
@@ -50,8 +51,8 @@ def play(config: AlgorithmConfig, state: State, key: Key, deterministic: bool) -
     env, draw = make_drawn(config)
     key_env, key_act = jax.random.split(key)
     try:
-        obs = env.reset(int(jax.random.randint(key_env, (), 0, 2**31 - 1)))
-        wrappers, obs = start(obs)
+        bare = env.reset(int(jax.random.randint(key_env, (), 0, 2**31 - 1)))
+        wrappers, obs = start(bare)
         carry, first, time = start_carry(outside.acting, (1,)), np.ones(1, bool), 0
         while True:
             picture = draw()
@@ -59,14 +60,15 @@ def play(config: AlgorithmConfig, state: State, key: Key, deterministic: bool) -
             answer = env.step(np.asarray(action))
             first, time = answer.terminated | answer.truncated, time + 1
             outputs, action = jax.tree.map(lambda x: x[0], jax.device_get((outputs, action)))
-            yield Step(picture, outputs, action, answer.episode_return[0], first[0])
+            yield Step(picture, bare[0], outputs, action, answer.episode_return[0], first[0])
+            bare = answer.obs
             wrappers, obs = later(wrappers, answer)
     finally:
         env.close()
 
 
-def make_drawn(config: Any) -> tuple[HostEnv, Callable[[], np.ndarray]]:
-    """One environment of ``config``, and what draws it as it is now, uint8 ``[H, W, 3]``.
+def make_drawn(config: Any) -> tuple[HostEnv, Callable[[], np.ndarray | None]]:
+    """One environment of ``config``, and what draws it as it is now, uint8 ``[H, W, 3]``; None if it has no pictures.
 
     Raises:
         InputError: if the environment cannot be drawn here.
@@ -74,26 +76,26 @@ def make_drawn(config: Any) -> tuple[HostEnv, Callable[[], np.ndarray]]:
     setting = parts(config)["env"]
     env_id, wrappers = str(setting.env_id), setting.wrappers
     without_screen()
-    if not os.environ.get("DISPLAY"):
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     options = env_id, 1, wrappers.time_limit, wrappers.sticky_actions or 0.0
     if env_id.startswith("ale/"):
         return _with_twin(from_gymnasium(suite.make_vector(*options), env_id), suite.make_vector(*options, drawn=True))
     vector = suite.make_vector(*options, drawn=True)
 
-    def draw() -> np.ndarray:
+    def draw() -> np.ndarray | None:
+        if vector.envs[0].render_mode is None:
+            return None
         try:
             picture = vector.envs[0].render()
         except Exception as error:  # such as a machine without a screen, for which every library has its own error
             reject_undrawn(env_id, error)
-        if picture is None:
-            reject("env_id", env_id, "an environment with the render mode rgb_array")
-        return np.asarray(picture, np.uint8)
+        return None if picture is None else np.asarray(picture, np.uint8)
 
     return from_gymnasium(vector, env_id), draw
 
 
-def _with_twin(env: HostEnv, twin: Any) -> tuple[HostEnv, Callable[[], np.ndarray]]:
+def _with_twin(env: HostEnv, twin: Any) -> tuple[HostEnv, Callable[[], np.ndarray | None]]:
     """Atari's environment beside one in colour, which has the same seed and takes the same actions."""
     shown: list[np.ndarray] = []
 

@@ -24,7 +24,8 @@ def scan_of_affine_maps() -> bool:
     expected = points
     for _ in range(steps):
         expected = expected + (expected @ matrix.T + offset) / steps
-    result = integrate(*(jnp.asarray(x, jnp.float32) for x in (matrix, offset, points)))
+    with jax.default_matmul_precision("highest"):
+        result = integrate(*(jnp.asarray(x, jnp.float32) for x in (matrix, offset, points)))
     return np.allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -37,7 +38,8 @@ def sums_of_many_rows() -> bool:
     def norms(matrix: jax.Array, rows: jax.Array) -> jax.Array:
         return jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2))(rows)
 
-    result = norms(jnp.asarray(matrix, jnp.float32), jnp.asarray(rows, jnp.float32))
+    with jax.default_matmul_precision("highest"):
+        result = norms(jnp.asarray(matrix, jnp.float32), jnp.asarray(rows, jnp.float32))
     return np.allclose(result, ((rows @ matrix.T) ** 2).sum(-1), rtol=1e-3)
 
 

@@ -32,7 +32,8 @@ from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say, waiting
 from purejaxrl_a3c.run.recording import check_output
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
-from purejaxrl_a3c.run.session import DIVERGED, Stopped, evaluate_runs, train
+from purejaxrl_a3c.run.session import DIVERGED, evaluate_runs, train
+from purejaxrl_a3c.run.stopped import Stopped
 from purejaxrl_a3c.run.sweep_command import sweep_command
 from purejaxrl_a3c.run.tuned import tuned
 from purejaxrl_a3c.run.watch import watch

@@ -1,5 +1,6 @@
 """``purejaxrl-a3c doctor``: what is installed here, and whether it works."""
 
+import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator
@@ -48,7 +49,7 @@ def _about() -> Iterator[str]:
     yield f"extras: {', '.join(sorted(extras())) or 'none'}"
     devices = jax.devices()
     yield f"devices: {len(devices)} x {devices[0].device_kind}, backend {jax.default_backend()}"
-    folder = quiet.cache_folder()
+    folder = Path(jax.config.values["jax_compilation_cache_dir"] or quiet.cache_folder())
     yield f"compiled programs: {readable(_size(folder))} in {folder}"
 
 
@@ -73,4 +74,8 @@ def _installed(requirement: Requirement) -> bool:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # others may be writing there
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -88,6 +88,13 @@ def _leaves(tree: Any) -> list[tuple[Any, Any]]:
     return jax.tree_util.tree_leaves_with_path(tree)
 
 
+def _storable(env: Env) -> str | None:
+    for path, x in _leaves(jax.eval_shape(env.reset, jax.random.key(_KEY))[0]):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return f"the state's {jax.tree_util.keystr(path) or 'array'} is a typed key: keep jax.random.key_data(key)"
+    return None
+
+
 def _one_step(env: Env, number: int = 0) -> Any:
     key_reset, key_action, key_step = jax.random.split(jax.random.key(number), 3)
     state, obs = env.reset(key_reset)
@@ -168,6 +175,7 @@ def _episodes(env: Env) -> str | None:
 
 _CHECKS: dict[str, Callable[[Env], str | None]] = {
     "shapes and dtypes": wrong_types,
+    "states can be written to files": _storable,
     "reset and step are pure": _purity,
     "they compute the same under jit": _compiled,
     "they compute the same under vmap": _mapped,

@@ -77,19 +77,19 @@ def export_policy(run: Path, out: Path, formats: tuple[Format, ...] = ("stablehl
     for one in formats:
         _check_installed(one)
     config, state, _ = load(run)
-    names = [FILES[one] for one in formats] + ([DESCRIPTION] if "stablehlo" in formats else [])
+    names = [FILES[one] for one in formats] + ([DESCRIPTION] if {"stablehlo", "onnx"} & {*formats} else [])
     for name in names:
         if (out / name).exists():
             reject("out", str(out), f"a folder without {name}")
     out.mkdir(parents=True, exist_ok=True)
     if "stablehlo" in formats:
-        program, description = to_stablehlo(config, state)
-        (out / FILES["stablehlo"]).write_bytes(program)
-        (out / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+        (out / FILES["stablehlo"]).write_bytes(to_stablehlo(config, state))
     if "safetensors" in formats:
         _write_safetensors(out / FILES["safetensors"], config, state)
     if "onnx" in formats:
         (out / FILES["onnx"]).write_bytes(to_onnx(config, state))
+    if DESCRIPTION in names:
+        (out / DESCRIPTION).write_text(json.dumps(describe(config, state), indent=2) + "\n")
     return [out / name for name in names]
 
 
@@ -127,19 +127,25 @@ def _batched(config: Any, state: State) -> _Batched:
     return _Batched(policy, obs, action, leaves)
 
 
-def to_stablehlo(config: Any, state: State) -> tuple[bytes, dict[str, Any]]:
-    """The policy as a program for batches of any size, and what it takes.
+def to_stablehlo(config: Any, state: State) -> bytes:
+    """The policy as a program for batches of any size.
 
     The program is ``(obs [N, ...], carry, first [N]) -> (actions [N, ...], carry)``, with the carry as a list of arrays
     ``[N, ...]``, of which those do not count where ``first`` is true.
     """
     policy = _batched(config, state)
     exported = jax.export.export(jax.jit(policy.function), platforms=("cpu", "cuda"))(*policy.types)
+    return bytes(exported.serialize())
+
+
+def describe(config: Any, state: State) -> dict[str, Any]:
+    """What the programs of a policy take, for `DESCRIPTION`: shapes and dtypes without the batch, and the settings."""
+    policy = _batched(config, state)
 
     def described(one: Any) -> dict[str, Any]:
         return {"shape": list(one.shape), "dtype": str(one.dtype)}
 
-    return bytes(exported.serialize()), {
+    return {
         "obs": described(policy.obs),
         "action": described(policy.action),
         "carry": [described(one) for one in policy.carry],
@@ -154,8 +160,9 @@ def to_onnx(config: Any, state: State) -> bytes:
     ``action``, ``next_carry_0`` and so on. With ONNX Runtime, at the start of episodes::
 
         session = onnxruntime.InferenceSession("policy.onnx")
-        carry = {i.name: np.zeros((N, *i.shape[1:]), np.float32) for i in session.get_inputs()[2:]}
-        action, *carry = session.run(None, {"obs": obs, "first": np.ones(N, bool), **carry})
+        names = [one.name for one in session.get_inputs()]
+        carry = [np.zeros((N, *one["shape"]), one["dtype"]) for one in json.load(open("policy.json"))["carry"]]
+        action, *carry = session.run(None, dict(zip(names, [obs, np.ones(N, bool), *carry])))
     """
     from jax2onnx import to_onnx as convert
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -88,7 +89,16 @@ class Interrupts:
                     if not again:
                         self.farewell()
                 finally:
+                    _show_cursor()
                     os._exit(exit_status(number))
+
+
+def _show_cursor() -> None:
+    """Undo what a progress bar does to a terminal, as the process ends before the bar can."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")
+            sys.stderr.flush()
 
 
 def _do_nothing(*_: object) -> None:

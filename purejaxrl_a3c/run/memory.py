@@ -5,7 +5,6 @@ import os
 from typing import Any
 
 import jax
-import numpy as np
 
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.types import State
@@ -13,7 +12,7 @@ from purejaxrl_a3c.types import State
 
 def size_of(types: Any) -> int:
     """Bytes of the arrays of a tree, of which shapes and dtypes are enough."""
-    return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(types))
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(types))
 
 
 def available(device: jax.Device) -> int | None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.config import is_float_setting, replace
+from purejaxrl_a3c.config import flat, is_float_setting, replace
 from purejaxrl_a3c.run.train import build
+from purejaxrl_a3c.run.where import is_outside
 from purejaxrl_a3c.types import Key, State
 
 _FACTORS = (0.8, 1.25)
@@ -28,8 +29,15 @@ class Population(NamedTuple):
 
     @property
     def best(self) -> int:
-        """The number of the member with the best score in the last round."""
-        return int(np.nanargmax(np.asarray(self.scores)[-1]))
+        """The number of the member with the best score in the last round.
+
+        Raises:
+            InputError: if no episode ended in it.
+        """
+        scores = np.asarray(self.scores)[-1]
+        if not np.isfinite(scores).any():
+            reject("frames_per_round", "this number", "so large that episodes end in every round")
+        return int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))
 
     def member(self, number: int) -> tuple[State, dict[str, float]]:
         """The state of a member after the last round, and its settings, for `evaluate` and `replace`."""
@@ -60,9 +68,10 @@ def make_population(
         ranges: lowest and highest value of floats by name, between which they are drawn at the start: uniformly in the
             logarithm if both are positive, else uniformly.
         size: ``P``, number of members.
-        frames_per_round: between two comparisons, for each member, rounded up to whole iterations.
-        share: of the members that are replaced after a round, and of those that replace them, at most a half; 0 makes
-            it a random search.
+        frames_per_round: between two comparisons, for each member, rounded up to whole iterations. The last round ends
+            with the run.
+        share: of the members that are replaced after a round, and of those that replace them, at most a half, but one
+            member at least; 0 makes it a random search.
 
     Returns:
         ``train(key) -> Population``, to be compiled.
@@ -83,15 +92,15 @@ def make_population(
             build(replace(config, **{name: end}))
     if not ranges:
         reject("ranges", ranges, "a range for one setting at least")
+    if is_outside(config):
+        reject("env_id", flat(config)["env_id"], "an environment of JAX")
     whole = build(config)
-    per_round = -(-frames_per_round // whole.frames_per_step)
-    rounds = whole.iterations // per_round
-    if not rounds:
-        reject("frames_per_round", frames_per_round, "at most the total_frames of the run")
-    replaced = math.floor(share * size)
+    per_round = min(-(-frames_per_round // whole.frames_per_step), whole.iterations)
+    rounds = -(-whole.iterations // per_round)
+    replaced = max(1, math.floor(share * size)) if share and size > 1 else 0
 
-    def member(key: Key, settings: dict[str, jax.Array], state: State) -> tuple[State, jax.Array]:
-        """One round of one member, and its score."""
+    def member(key: Key, count: jax.Array, settings: dict[str, jax.Array], state: State) -> tuple[State, jax.Array]:
+        """So many iterations of one member, and its score."""
         algorithm, key_run = build(replace(config, **settings)), jax.random.split(key)[1]
 
         def iterate(_: jax.Array, loop: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
@@ -99,7 +108,7 @@ def make_population(
             state, metrics = algorithm.step(jax.random.fold_in(key_run, state.iteration), state)
             return state, sums + jnp.stack([metrics.return_sum, metrics.episodes.astype(jnp.float32)])
 
-        state, (total, episodes) = jax.lax.fori_loop(0, per_round, iterate, (state, jnp.zeros(2, jnp.float32)))
+        state, (total, episodes) = jax.lax.fori_loop(0, count, iterate, (state, jnp.zeros(2, jnp.float32)))
         return state, jnp.where(episodes > 0, total / episodes, jnp.nan)
 
     def train(key: Key) -> Population:
@@ -115,7 +124,8 @@ def make_population(
             key = jax.random.fold_in(key_rounds, number)
             parents, settings = exploit_and_explore(key, settings, scores, ranges, replaced)
             state = jax.tree.map(lambda x: x[parents], state)
-            state, scores = jax.vmap(member)(keys, settings, state)
+            count = jnp.minimum(per_round, whole.iterations - number * per_round)  # the last round may be shorter
+            state, scores = jax.vmap(member, (0, None, 0, 0))(keys, count, settings, state)
             return (state, settings, scores), (settings, scores, parents)
 
         # Before the first round nobody has a score, and all go on as they are.

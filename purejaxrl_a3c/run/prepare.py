@@ -49,6 +49,9 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
     on = choose_devices(config, options.num_devices)
     used = list(on.mesh.devices.flat) if on else jax.local_devices()[:1]
     whole = state_types(config)
+    if any(jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(whole)):
+        accepted = "an environment whose state has no typed key, which no file holds: keep jax.random.key_data(key)"
+        reject("env_id", flat(config)["env_id"], accepted)
     memory.check_fits(whole, algorithm.frames_per_step, used)
     pretrained = state = None
     if options.initialize_from and (earlier is None or not earlier.found.iteration):

@@ -1,6 +1,7 @@
 """Pictures of a trained agent at work: what it sees, what it wants to do, and what it has got."""
 
 import base64
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,11 +86,13 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: int) -> None:
     height, width = (side + side % 2 for side in frames.shape[1:3])  # the codec wants even numbers
     padded = np.zeros((len(frames), height, width, 3), np.uint8)
     padded[:, : frames.shape[1], : frames.shape[2]] = frames
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, macro_block_size=2)
-    writer.send(None)
-    for frame in padded:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    unfinished = path.with_name(f"{path.stem}.unfinished.mp4")
+    writer = imageio_ffmpeg.write_frames(str(unfinished), (width, height), fps=fps, macro_block_size=2)
+    with contextlib.closing(writer):
+        writer.send(None)
+        for frame in padded:
+            writer.send(np.ascontiguousarray(frame))
+    unfinished.rename(path)
 
 
 def compose(moments: Sequence[Moment]) -> np.ndarray:
@@ -111,7 +114,8 @@ def _panel(moment: Moment, width: int) -> np.ndarray:
     if not moment.chosen:
         drawing.line((left, (top + bottom) / 2, width - left, (top + bottom) / 2), _OTHER)
     for i, height in enumerate(np.nan_to_num(moment.bars)):
-        x0, x1 = left + i * each + 1, left + (i + 1) * each - 1
+        x0 = left + i * each + 1
+        x1 = max(x0, left + (i + 1) * each - 1)
         if not moment.chosen:  # a continuous action, above or below the middle
             middle = (top + bottom) / 2
             tip = middle - np.clip(height, -1, 1) * (bottom - top) / 2

@@ -32,6 +32,7 @@ from purejaxrl_a3c.run.report import (
 )
 from purejaxrl_a3c.run.request import Request, read_earlier
 from purejaxrl_a3c.run.seeds import train_seeds
+from purejaxrl_a3c.run.stopped import Stopped, explained
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.where import compile_run
 
@@ -40,10 +41,6 @@ BEST = "best"
 
 DIVERGED = 3
 """Exit status of a run whose losses or parameters are not finite at its end."""
-
-
-class Stopped(Exception):
-    """A run that could not go on, with a message for the user."""
 
 
 def train(request: Request, console: Console, interrupts: Interrupts) -> int:
@@ -72,7 +69,7 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
         trained = _trained_before(setting)
     else:
         run = _compile(setting, console)
-        with interrupts.deferred(), _explained(f"what was measured is in {path}"):
+        with interrupts.deferred(), explained(f"what was measured is in {path}"):
             trained = _train(setting, run, console, interrupts)
             number = agreed_signal(interrupts.requested)
             interrupts.farewell = lambda: say(console, f"interrupted before the evaluation; {evaluating}")
@@ -84,7 +81,7 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
             return exit_status(number)
     if setting.folder is None:
         return 0
-    with _explained(evaluating):
+    with explained(evaluating):
         returns = evaluate_state(request.config, trained.state, request.options, console)
         num_devices = 1 if setting.on is None else setting.on.mesh.size
         diverged = report(request, path, total, num_devices, trained, returns, console)
@@ -153,7 +150,7 @@ def evaluate_run(path: Path, options: Options, console: Console, env_id: str | N
 def _compile(setting: prepare.Setting, console: Console) -> CompiledRun:
     try:
         what = f"compiling a run of {setting.title.partition(',')[0]}"
-        with waiting(console, what), _explained("nothing was written"):
+        with waiting(console, what), explained("nothing was written"):
             return compile_run(setting.request.config, setting.request.options, setting.on, setting.pretrained)
     except BaseException:
         if setting.folder:
@@ -259,26 +256,3 @@ def _trained_before(setting: prepare.Setting) -> Trained:
     state = devices.fetch(setting.state)
     staleness = read_columns(setting.path).get("staleness_mean", np.full(1, np.nan)).mean()
     return Trained(state, 0, 0.0, 0.0, float(staleness), not_finite_parameters(state))
-
-
-@contextlib.contextmanager
-def _explained(kept: str) -> Iterator[None]:
-    """Turn errors of a full disk or memory into a line that ends with what was kept.
-
-    Raises:
-        Stopped: for such an error.
-    """
-    try:
-        yield
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise Stopped(f"{error.strerror or error}{where}; {kept}") from error
-    except (MemoryError, RuntimeError, ValueError) as error:
-        # XLA and orbax have errors of several kinds for these.
-        lines = [line for line in str(error).splitlines() if any(sign in line for sign in _EXHAUSTED)]
-        if not lines and not isinstance(error, MemoryError):
-            raise
-        raise Stopped(f"{(lines or ['out of memory'])[0].strip()[:300]}; {kept}") from error
-
-
-_EXHAUSTED = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "No space left", "Disk quota exceeded")

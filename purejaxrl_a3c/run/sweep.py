@@ -122,8 +122,11 @@ def sweep(
         missing = [run for run in runs if (*run, ends[run[0]]) not in known]
         for group in _groups(missing, plans):
             plan = plans[group[0][0]]
-            if plan.static not in programs:
+            made = programs.get(plan.static)
+            if made is None:
                 programs[plan.static] = _programs(plan, episodes, batch_size, group, plans, keys)
+            elif len(group) < made.width:  # after a halving
+                programs[plan.static] = _compile(plan, episodes, len(group))
             for new, kept in programs[plan.static].train(group, plans, keys, ends[group[0][0]], states):
                 known |= {(one.point, one.seed, one.iterations): one for one in new}
                 if stage < halvings:
@@ -187,7 +190,12 @@ def _programs(
     size = memory.size_of(state_types(plan.config))
     while width < 2 * len(runs):
         tried = _compile(plan, episodes, _even(len(runs), width))
-        found = tried.rate(runs, plans, keys)
+        try:
+            found = tried.rate(runs, plans, keys)
+        except jax.errors.JaxRuntimeError:  # such as out of memory
+            if best is None:
+                raise
+            break
         if found < _FASTER * rate:
             break
         best, rate, width = tried, found, 2 * width
@@ -228,6 +236,7 @@ class _Programs(NamedTuple):
         """Iterations of all runs side by side in a second, measured for a moment."""
         _, own_keys, floats = self._arguments(runs[: self.width], plans, keys)
         loop = self.advance(own_keys, floats, *self.start(own_keys, floats), jnp.int32(0), jnp.int32(1))
+        jax.block_until_ready(loop)
         count, begin = 1, 1
         while True:
             started, end = time.perf_counter(), begin + count

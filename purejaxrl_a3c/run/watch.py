@@ -1,5 +1,6 @@
 """``purejaxrl-a3c watch RUN``: the trained agent in moving pictures."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -57,16 +58,17 @@ def watch(
     check(config)
     state = state.state if isinstance(state, Result) else state
     play = watching.play if is_outside(config) else _play
-    steps = play(config, state, randomness.as_key(key), deterministic)
+    steps: Any = play(config, state, randomness.as_key(key), deterministic)
     taken, returns, total, length = list[Any](), list[float](), 0.0, 0
-    for step in steps:
-        taken.append((step, total, length))
-        total, length = float(step.episode_return), length + 1
-        if step.last:
-            returns.append(total)
-            total, length = 0.0, 0
-        if len(returns) == episodes or len(taken) == max_frames:
-            break
+    with contextlib.closing(steps):  # environments outside of JAX end with it
+        for step in steps:
+            taken.append((step, total, length))
+            total, length = float(step.episode_return), length + 1
+            if step.last:
+                returns.append(total)
+                total, length = 0.0, 0
+            if len(returns) == episodes or len(taken) == max_frames:
+                break
     pictures = _pictures(config, [step for step, _, _ in taken])
     moments = [
         Moment(picture, *_intention(step.outputs, step.action), total, length)
@@ -124,7 +126,7 @@ def _play(config: Any, state: State, key: Key, deterministic: bool) -> Iterator[
         env_state, timestep = env.step(keys, actor_state.env, action)
         last = timestep.terminated | timestep.truncated
         shown = Marked(actor_state.env, actor_state.obs) if own_reset else _find_marked(actor_state.env)
-        seen = watching.Step(shown, outputs, action, timestep.episode_return, last)
+        seen = watching.Step(shown.state, shown.obs, outputs, action, timestep.episode_return, last)
         return rollout.ActorState(env_state, timestep.obs, last, carry), seen
 
     actor_state, time = jax.jit(lambda key: rollout.start(env, network, key))(key_start), 0
@@ -137,12 +139,13 @@ def _play(config: Any, state: State, key: Key, deterministic: bool) -> Iterator[
 def _pictures(config: Any, steps: list[watching.Step]) -> Iterator[np.ndarray]:
     """A picture of the environment before each step."""
     if is_outside(config):
-        return iter([step.env for step in steps])
+        drawn = [step.env for step in steps if step.env is not None]
+        return iter(drawn) if len(drawn) == len(steps) else draw_observations([step.obs for step in steps])
     setting = parts(config)["env"]
     env = setting.env_id if isinstance(setting.env_id, Env) else make_episodic(setting.env_id, setting.env_params)
     if env.render is None:
-        return draw_observations([step.env.obs for step in steps])
-    return iter(env.render([step.env.state for step in steps]))
+        return draw_observations([step.obs for step in steps])
+    return iter(env.render([step.env for step in steps]))
 
 
 def _intention(outputs: Outputs, action: np.ndarray) -> tuple[np.ndarray, tuple[int, ...], float]:

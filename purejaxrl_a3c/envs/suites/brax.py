@@ -62,7 +62,7 @@ def make(env_id: str, name: str) -> Env:
     def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
         from brax.io import image
 
-        return iter(image.render_array(brax.sys, [state.pipeline_state for state, _ in states], 240, 320))
+        return iter(image.render_array(brax.sys, [state.pipeline_state for state in states], 240, 320))
 
     made = Env(reset, step, obs.shape, spaces.Continuous(brax.action_size), to_native=_clip)
     try:
@@ -72,8 +72,7 @@ def make(env_id: str, name: str) -> Env:
         TypeError,
     ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
         checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
-    # The states that it draws are those with the time.
-    return wrappers.time_limit(made, EPISODE_LENGTH)._replace(render=drawn_with_opengl(env_id, render))
+    return wrappers.time_limit(made._replace(render=drawn_with_opengl(env_id, render)), EPISODE_LENGTH)
 
 
 def _clip(action: Action) -> jax.Array:

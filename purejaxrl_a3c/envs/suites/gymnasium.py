@@ -5,6 +5,7 @@ for it. It cannot step: `purejaxrl_a3c.host` does that.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -115,8 +116,13 @@ def make_vector(
 
     def one() -> Any:
         frames: Any = {"frame_skip": 4} if suite == "vizdoom" else {}
-        look: Any = {"render_mode": "rgb_array"} if drawn else {}
-        env = gymnasium.make(name, max_episode_steps=time_limit or None, **frames, **look)
+        make_one: Any = partial(gymnasium.make, name, max_episode_steps=time_limit or None, **frames)
+        try:
+            env = make_one(render_mode="rgb_array") if drawn else make_one()
+        except TypeError:  # its class takes no such argument, and has no pictures
+            if not drawn:
+                raise
+            env = make_one()
         env = _grey_screen(env) if suite == "vizdoom" else env
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
 

@@ -75,15 +75,17 @@ def _render(env: Any, states: Sequence[Any]) -> Iterator[np.ndarray]:
     import matplotlib.pyplot as plt
 
     before = set(plt.get_fignums())
-    with plt.ioff(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nothing is shown on a screen
-        for state in states:
-            env.render(state)
-            figure = plt.figure((set(plt.get_fignums()) - before).pop())
-            figure.set_size_inches(4, 4)
-            yield figure_picture(figure)
-    for number in set(plt.get_fignums()) - before:
-        plt.close(number)
+    try:
+        with plt.ioff(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nothing is shown on a screen
+            for state in states:
+                env.render(state)
+                figure = plt.gcf()
+                figure.set_size_inches(4, 4)
+                yield figure_picture(figure)
+    finally:
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
 
 
 def _action_space(env_id: str, specs: Any, spec: Any) -> spaces.Discrete | spaces.MultiDiscrete:

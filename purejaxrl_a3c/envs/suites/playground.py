@@ -76,7 +76,6 @@ def make(env_id: str, name: str) -> Env:
     made = Env(reset, step, obs.shape, action_space, from_native=show, to_native=clip)
 
     def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
-        return iter(playground.render([state for state, _ in states], height=240, width=320))
+        return iter(playground.render(list(states), height=240, width=320))
 
-    # The states that it draws are those with the time.
-    return wrappers.time_limit(made, config.episode_length)._replace(render=drawn_with_opengl(env_id, render))
+    return wrappers.time_limit(made._replace(render=drawn_with_opengl(env_id, render)), config.episode_length)

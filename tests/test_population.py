@@ -1,6 +1,7 @@
 """Tests of population based training."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -81,12 +82,17 @@ def test_small_populations_replace_one_member_and_no_score_is_said():
         nothing.best  # noqa: B018
 
 
+def flatten(params):
+    return jax.flatten_util.ravel_pytree(params)[0]
+
+
 def test_members_go_on_from_the_state_of_their_parents():
     config = replace(CONFIG, total_frames=320)
     settings = {"learning_rate": (0.0, 0.0)}  # so that parameters only change by being taken over
     population = jax.jit(make_population(config, settings, size=8, frames_per_round=160, share=0.5))(jax.random.key(1))
     alone = jax.jit(make_population(config, settings, size=8, frames_per_round=160, share=0.0))(jax.random.key(1))
-    taken, own = (jax.tree.leaves(one.state.learner.params)[0] for one in (population, alone))
+    taken, own = (jax.vmap(flatten)(one.state.learner.params) for one in (population, alone))
+    assert len(np.unique(own, axis=0)) == 8  # otherwise nothing could be seen
     parents = np.asarray(population.parents[1])
     assert (parents != np.arange(8)).any()
     np.testing.assert_array_equal(taken, np.asarray(own)[parents])

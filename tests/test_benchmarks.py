@@ -32,8 +32,9 @@ def test_real_threads_count_the_pushes_since_their_pull():
     assert (times > 0).all()
     assert times.sum() <= 3 * seconds  # three threads, whose tasks follow each other without a gap
     assert staleness[0] == 0
-    # Everybody misses what the others push meanwhile, so the mean is N - 1, but for the first and the last tasks.
-    assert abs(staleness.mean() - 2) < 0.1
+    # A worker misses what the others push from its first pull to its last push. So the mean is N - 1 if everyone's last
+    # push is that of the race, and a bit less otherwise: a thread may wait long for a core of a busy machine.
+    assert 1.5 < staleness.mean() <= 2
     assert seconds > 0
 
 

@@ -32,8 +32,9 @@ Params: TypeAlias = Any
 """A pytree of float32 arrays: a network's parameters."""
 Carry: TypeAlias = Any
 """A pytree of arrays: a recurrent network's memory of one environment; ``()`` for a feed-forward network."""
-Observation: TypeAlias = jax.Array
-"""What an agent sees; its shape is `Env.observation_shape`."""
+Observation: TypeAlias = Any
+"""What an agent sees: an array, or a dict of named arrays, of the shape `Env.observation_shape`. The entry
+``action_mask`` of a dict says which actions are legal; see `envs.observations`."""
 Action: TypeAlias = jax.Array
 """int32 ``[]`` (discrete), int32 ``[K]`` (multi-discrete) or float32 ``[D]`` (continuous)."""
 EnvState: TypeAlias = Any
@@ -135,7 +136,8 @@ class Env(NamedTuple):
     """key -> (state, first observation)."""
     step: Callable[[Key, EnvState, Action], tuple[EnvState, TimeStep]]
     """(key, state, action) -> (state, time step). One that resets itself takes two keys, ``[2]``: see `auto_reset`."""
-    observation_shape: tuple[int, ...]
+    observation_shape: Any
+    """Of one observation: a tuple of ints, or a dict of them for a dict of arrays."""
     action_space: ActionSpace
     refresh: Callable[[EnvState, AxisName], EnvState] = _unchanged
     """(states, axis_name) -> states, of all copies, leaves ``[W, B, ...]``; called once an iteration, after learning.

@@ -12,6 +12,7 @@ from purejaxrl_a3c import networks
 from purejaxrl_a3c.bonuses.moments import discounted_sums, normalize, start_moments, update_moments
 from purejaxrl_a3c.bonuses.streams import two_streams
 from purejaxrl_a3c.envs import statistics
+from purejaxrl_a3c.envs.observations import Shape, map_shape, split_mask
 from purejaxrl_a3c.networks.torsos import orthogonal
 from purejaxrl_a3c.types import (
     AxisName,
@@ -20,6 +21,7 @@ from purejaxrl_a3c.types import (
     Key,
     Network,
     Objective,
+    Observation,
     Params,
     Scalars,
     TargetEstimator,
@@ -79,7 +81,7 @@ class RNDState(NamedTuple):
     target: Params  # of the random network, which never changes
     predictor: Params
     opt_state: Any  # of the predictor
-    observations: statistics.Statistics
+    observations: Any  # `Statistics`; for observations of several arrays a dict of them
     returns: statistics.Statistics  # of the discounted sums of bonuses: float32 []
     filter: jax.Array  # float32 [W, B]: the discounted sum of each environment's bonuses until now
 
@@ -107,7 +109,7 @@ class Parts(NamedTuple):
     target: Features
     predictor: Features
     optimizer: optax.GradientTransformation  # of the predictor
-    observation_shape: tuple[int, ...]
+    observation_shape: Shape  # without a mask
     axis_name: AxisName
 
 
@@ -128,7 +130,8 @@ def random_network_distillation(
     Returns:
         A `Bonus`, whose state is an `RNDState`.
     """
-    torso = networks.make_torso(network_config.body, env.observation_shape)
+    shape, _ = split_mask(env.observation_shape)
+    torso = networks.make_torso(network_config.body, shape)
     parts = Parts(
         settings=config,
         target=Features(torso, (), config.num_features),
@@ -137,7 +140,7 @@ def random_network_distillation(
             torso, (network_config.body.hidden_sizes or (config.num_features,))[-1:] * 2, config.num_features
         ),
         optimizer=optax.adam(config.predictor_learning_rate),
-        observation_shape=env.observation_shape,
+        observation_shape=shape,
         axis_name=axis_name,
     )
 
@@ -163,13 +166,13 @@ def random_network_distillation(
 def init(parts: Parts, key: Key, shape: tuple[int, int]) -> RNDState:
     """The `RNDState` at the start, for environments ``[W, B]``."""
     key_target, key_predictor = jax.random.split(key)
-    obs = jnp.zeros(parts.observation_shape, jnp.float32)
+    obs = map_shape(lambda shape: jnp.zeros(shape, jnp.float32), parts.observation_shape)
     predictor = parts.predictor.init(key_predictor, obs)
     return RNDState(
         target=parts.target.init(key_target, obs),
         predictor=predictor,
         opt_state=parts.optimizer.init(predictor),
-        observations=start_moments(parts.observation_shape),
+        observations=map_shape(start_moments, parts.observation_shape),
         returns=start_moments(()),
         filter=jnp.zeros(shape, jnp.float32),
     )
@@ -177,35 +180,40 @@ def init(parts: Parts, key: Key, shape: tuple[int, int]) -> RNDState:
 
 def observe(parts: Parts, state: RNDState, trajectories: Trajectory) -> RNDState:
     """The state with moments that include the observations of ``trajectories``."""
-    observations = update_moments(state.observations, successors(parts, trajectories), parts.axis_name)
+    observations = seen_too(parts, state.observations, successors(parts, trajectories))
     return state._replace(observations=observations)
 
 
 def update(parts: Parts, key: Key, state: RNDState, trajectories: Trajectory) -> tuple[RNDState, Trajectory]:
     """The state after learning from ``trajectories [W, B, T]``, and the trajectories with their bonus."""
     rows = successors(parts, trajectories)
-    error = errors(parts, state.predictor, state.target, normalize(state.observations, rows))
+    error = errors(parts, state.predictor, state.target, statistics.each(normalize, state.observations, rows))
     # A sum with infinity in it would stay infinite for the whole run.
     error = jnp.where(jnp.isfinite(error), error, 0.0).reshape(trajectories.reward.shape)
     filtered, discounted = discounted_sums(state.filter, error, parts.settings.intrinsic_gamma)
     returns = update_moments(state.returns, discounted.ravel(), parts.axis_name)
     # No mean is subtracted: a bonus is never a punishment.
     trajectories = trajectories._replace(bonus=error / statistics.standard_deviation(returns))
-    observations = update_moments(state.observations, rows, parts.axis_name)
+    observations = seen_too(parts, state.observations, rows)
     state = state._replace(observations=observations, returns=returns, filter=filtered)
-    return train_predictor(parts, key, state, normalize(observations, rows)), trajectories
+    return train_predictor(parts, key, state, statistics.each(normalize, observations, rows)), trajectories
 
 
-def train_predictor(parts: Parts, key: Key, state: RNDState, rows: jax.Array) -> RNDState:
+def seen_too(parts: Parts, observations: Any, rows: Observation) -> Any:
+    """The moments of observations after some more of them, ``rows [N, ...]``."""
+    return statistics.each(lambda one, x: update_moments(one, x, parts.axis_name), observations, rows)
+
+
+def train_predictor(parts: Parts, key: Key, state: RNDState, rows: Observation) -> RNDState:
     """The state after all passes of the predictor over normalized observations ``rows [N, ...]``."""
 
-    def loss(params: Params, batch: jax.Array, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+    def loss(params: Params, batch: Observation, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
         del adapted  # there are none
         return errors(parts, params, state.target, batch).mean(), {}
 
     objective = Objective(lambda params, rows: rows, loss)
 
-    def learn(loop: tuple[Params, Any], minibatch: jax.Array) -> tuple[tuple[Params, Any], None]:
+    def learn(loop: tuple[Params, Any], minibatch: Observation) -> tuple[tuple[Params, Any], None]:
         predictor, opt_state = loop
         gradient, _ = gradient_of(objective, predictor, minibatch, axis_name=parts.axis_name)
         return apply_gradient(parts.optimizer, gradient, opt_state, predictor), None
@@ -223,12 +231,13 @@ def split(state: RNDState, axis: int) -> RNDState:
     return jax.tree.map(lambda _: -1, state)._replace(filter=axis)
 
 
-def successors(parts: Parts, trajectories: Trajectory) -> jax.Array:
-    """The true successors of all steps of trajectories ``[W, B, T]``: float32 ``[W B T, ...]``."""
-    return trajectories.final_obs.reshape(-1, *parts.observation_shape).astype(jnp.float32)
+def successors(parts: Parts, trajectories: Trajectory) -> Observation:
+    """The true successors of all steps of trajectories ``[W, B, T]``: float32 ``[W B T, ...]``, without a mask."""
+    seen, _ = split_mask(trajectories.final_obs)
+    return map_shape(lambda shape, x: x.reshape(-1, *shape).astype(jnp.float32), parts.observation_shape, seen)
 
 
-def errors(parts: Parts, predictor: Params, target: Params, rows: jax.Array) -> jax.Array:
+def errors(parts: Parts, predictor: Params, target: Params, rows: Observation) -> jax.Array:
     """Mean squared errors of the predictor's features: float32 ``[N]`` for normalized observations ``[N, ...]``."""
     predicted: Any = parts.predictor.apply(predictor, rows)
     truth: Any = parts.target.apply(target, rows)

@@ -10,6 +10,7 @@ import numpy as np
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize, own, spaces, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
+from purejaxrl_a3c.envs.observations import split_mask
 from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.envs.told import make_told
 from purejaxrl_a3c.envs.typed import wrong_types
@@ -107,6 +108,11 @@ def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -
 
 def wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
     """``env`` in the wrappers that forget everything when an episode ends."""
+    _, mask = split_mask(env.observation_shape)
+    for name in ("sticky_actions", "action_repeat") if mask is not None else ():
+        if name in changed(w):
+            default = getattr(Wrappers(), name)
+            reject(name, getattr(w, name), f"{default!r} with an action_mask: an action may not be legal a second time")
     env = wrappers.record_episodes(env)
     if w.time_limit:
         env = wrappers.time_limit(env, w.time_limit)
@@ -115,7 +121,8 @@ def wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
     if w.action_repeat > 1:
         env = wrappers.repeat_action(env, w.action_repeat)
     if w.observe:
-        last = env.observation_shape[-1:]  # empty if observations have no axis, which `wrappers.observe` rejects
+        seen, _ = split_mask(env.observation_shape)
+        last = seen[-1:] if isinstance(seen, tuple) else ()  # if there is no axis, `wrappers.observe` rejects it
         if last and max(w.observe) >= last[0]:
             of = env_id if isinstance(env_id, str) else "this Env"
             reject("observe", w.observe, f"a tuple of ints in 0 .. {last[0] - 1}, for {of}")

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.envs import statistics, wrappers
+from purejaxrl_a3c.envs.observations import MASK, map_shape, without_mask
 from purejaxrl_a3c.types import Action, AxisName, Env, EnvState, Key, Observation, TimeStep
 
 _LARGEST = 10.0  # normalized values are clipped to +-10, as in OpenAI Baselines' VecNormalize
@@ -16,7 +17,7 @@ class NormalizeState(NamedTuple):
     """State of `normalize_observations` and, with ``discounted_return``, of `scale_rewards`."""
 
     env: EnvState
-    statistics: statistics.Statistics
+    statistics: Any  # `Statistics`; for observations of several arrays a dict of them
     discounted_return: Any = ()  # float32 []
 
 
@@ -24,7 +25,8 @@ def normalize_observations(env: Env) -> Env:
     """Observations minus their running mean, divided by their running standard deviation, clipped to +-10.
 
     Mean and deviation are those of all observations that any copy has acted on, as of the last ``refresh``. An
-    evaluation uses those of the trained state. Observations that are not finite are left out of both.
+    evaluation uses those of the trained state. Observations that are not finite are left out of both. Of several arrays
+    each is normalized by itself, and an action mask is not.
 
     Args:
         env: an `Env` that resets itself.
@@ -32,8 +34,8 @@ def normalize_observations(env: Env) -> Env:
 
     def reset(key: Key) -> tuple[NormalizeState, Observation]:
         inner, obs = env.reset(key)
-        moments = statistics.start(env.observation_shape)
-        return NormalizeState(inner, statistics.add(moments, obs)), normalize(moments, obs)
+        moments = map_shape(statistics.start, without_mask(env.observation_shape))
+        return NormalizeState(inner, _add(moments, obs)), normalize(moments, obs)
 
     def step(keys: Key, state: NormalizeState, action: Action) -> tuple[NormalizeState, TimeStep]:
         inner, timestep = env.step(keys, state.env, action)
@@ -41,7 +43,7 @@ def normalize_observations(env: Env) -> Env:
         shown = timestep._replace(
             obs=normalize(moments, timestep.obs), final_obs=normalize(moments, timestep.final_obs)
         )
-        return NormalizeState(inner, statistics.add(moments, timestep.obs)), shown
+        return NormalizeState(inner, _add(moments, timestep.obs)), shown
 
     def freeze(state: NormalizeState) -> Env:
         return wrappers.map_observations(
@@ -52,20 +54,29 @@ def normalize_observations(env: Env) -> Env:
     return env._replace(reset=reset, step=step, refresh=_refresh(env), freeze=freeze, render=render)
 
 
-def normalize(moments: statistics.Statistics, obs: Observation) -> Observation:
-    """An observation as `normalize_observations` shows it under these moments."""
-    scaled = (obs.astype(jnp.float32) - moments.mean) / statistics.standard_deviation(moments)
-    return jnp.clip(scaled, -_LARGEST, _LARGEST)
+def _add(moments: Any, obs: Observation) -> Any:
+    return statistics.each(statistics.add, moments, without_mask(obs))
 
 
-def get_statistics(state: EnvState) -> statistics.Statistics | None:
+def normalize(moments: Any, obs: Observation) -> Observation:
+    """An observation as `normalize_observations` shows it under these moments; a mask stays as it is."""
+
+    def scale(moments: statistics.Statistics, x: jax.Array) -> jax.Array:
+        scaled = (x.astype(jnp.float32) - moments.mean) / statistics.standard_deviation(moments)
+        return jnp.clip(scaled, -_LARGEST, _LARGEST)
+
+    seen = statistics.each(scale, moments, without_mask(obs))
+    return {**seen, MASK: obs[MASK]} if isinstance(obs, dict) and MASK in obs else seen
+
+
+def get_statistics(state: EnvState) -> Any:
     """The statistics of observations in the state of an environment; None if it does not normalize them."""
     if not isinstance(state, NormalizeState):
         return None
     return state.statistics if _is_of_observations(state) else get_statistics(state.env)
 
 
-def set_statistics(states: EnvState, moments: statistics.Statistics) -> EnvState:
+def set_statistics(states: EnvState, moments: Any) -> EnvState:
     """The states of all copies, leaves ``[W, B, ...]``, with these merged statistics of observations."""
     if not isinstance(states, NormalizeState):
         return states
@@ -120,7 +131,7 @@ def _freeze(env: Env, state: EnvState) -> Env:
 
 def _refresh(env: Env) -> Callable[[NormalizeState, AxisName], NormalizeState]:
     def refresh(states: NormalizeState, axis_name: AxisName = None) -> NormalizeState:
-        merged = statistics.merge(states.statistics, axis_name)
+        merged = statistics.each(lambda moments: statistics.merge(moments, axis_name), states.statistics)
         return states._replace(env=env.refresh(states.env, axis_name), statistics=merged)
 
     return refresh

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from purejaxrl_a3c.envs import normalize, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
 from purejaxrl_a3c.envs.make import make_episodic, wrap_episodic
+from purejaxrl_a3c.envs.observations import Shape
 from purejaxrl_a3c.types import Env, EnvState, Key, Observation, TimeStep
 
 
 class Observer(NamedTuple):
     """The wrappers around observations, without the environment. The state is such as the last frames."""
 
-    shape: tuple[int, ...]
+    shape: Shape
     """Of an observation before the wrappers."""
     first: Callable[[Observation], tuple[Any, Observation]]
     """first observation of an episode -> (state, what the agent sees)."""

@@ -5,15 +5,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+import jax
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs.observations import split_mask
 
 _LEAST_WIDTH = 240
 """Pixels; smaller pictures are enlarged by a whole factor."""
 
 
-def draw_observations(observations: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def draw_observations(observations: Sequence[Any]) -> Iterator[np.ndarray]:
     """A picture of each observation.
 
     An image of bytes with one or three channels is shown as it is. Of other images every channel has a colour, and of
@@ -21,12 +23,13 @@ def draw_observations(observations: Sequence[np.ndarray]) -> Iterator[np.ndarray
     their range in all of ``observations``.
 
     Args:
-        observations: of an environment, all of one shape.
+        observations: of an environment, all of one shape. Of several arrays one is drawn: the largest of those with the
+            most axes.
 
     Yields:
         uint8 ``[H, W, 3]``.
     """
-    stacked = np.asarray(observations)
+    stacked = np.asarray([_largest(obs) for obs in observations])
     if stacked.ndim == 4 and stacked.dtype == np.uint8 and stacked.shape[-1] in (1, 3):
         yield from np.broadcast_to(stacked, (*stacked.shape[:-1], 3))
     elif stacked.ndim == 4:
@@ -49,6 +52,11 @@ def draw_observations(observations: Sequence[np.ndarray]) -> Iterator[np.ndarray
                 yield np.repeat(grey[..., None], 3, axis=-1)
             else:
                 yield _bars(one)
+
+
+def _largest(obs: Any) -> np.ndarray:
+    arrays = [np.asarray(x) for x in jax.tree.leaves(split_mask(obs)[0])]
+    return max(arrays, key=lambda x: (x.ndim, x.size))
 
 
 def drawn_with_opengl(

@@ -5,7 +5,8 @@ merge. `merge` adds these sums up over all copies and updates the moments. Betwe
 so acting and learning see the same numbers.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,11 @@ def start(shape: tuple[int, ...]) -> Statistics:
 def is_usable(sample: jax.Array) -> jax.Array:
     """Whether all numbers of a sample are finite, and so small that their squares are: bool ``[]``."""
     return (jnp.abs(sample) < _LARGEST).all()
+
+
+def each(function: Callable[..., Any], moments: Any, *others: Any) -> Any:
+    """``function`` of every `Statistics` of a tree and of the entries of ``others`` there, as a tree."""
+    return jax.tree.map(function, moments, *others, is_leaf=lambda x: isinstance(x, Statistics))
 
 
 def add(statistics: Statistics, sample: jax.Array) -> Statistics:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c.envs.observations import shape_of, split_mask
 from purejaxrl_a3c.types import Env
 
 
@@ -15,8 +16,13 @@ def wrong_types(env: Env) -> str | None:
     action = jax.eval_shape(env.action_space.sample, key)
     keys = key if env.freeze is None else jax.random.split(key)
     new_state, timestep = jax.eval_shape(env.step, keys, state, action)
-    if getattr(obs, "shape", None) != env.observation_shape:
+    if not _is_observation(obs):
+        return f"reset returns an observation {_told(obs)}, which must be an array or a dict of arrays"
+    if shape_of(obs) != env.observation_shape:
         return f"reset returns an observation {_told(obs)}, but observation_shape is {env.observation_shape}"
+    mask = split_mask(obs)[1]
+    if mask is not None and (not hasattr(mask, "dtype") or mask.dtype != bool):
+        return f"reset returns an action_mask {_told(mask)}, which must be bool"
     before, after = _by_path(state), _by_path(new_state)
     if before.keys() != after.keys():
         return f"reset and step return states with other entries: {sorted(before.keys() ^ after.keys())}"
@@ -28,9 +34,15 @@ def wrong_types(env: Env) -> str | None:
     wanted = {"obs": obs, "final_obs": obs, "reward": number, "terminated": truth, "truncated": truth}
     for name, like in wanted.items():
         found = getattr(timestep, name)
-        if (getattr(found, "shape", None), getattr(found, "dtype", None)) != (like.shape, like.dtype):
+        if _told(found) != _told(like):
             return f"step returns {name} {_told(found)}, which must be {_told(like)}"
     return None
+
+
+def _is_observation(obs: Any) -> bool:
+    if isinstance(obs, dict):
+        return bool(obs) and all(isinstance(name, str) and _is_observation(x) for name, x in obs.items())
+    return hasattr(obs, "shape")
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
@@ -38,4 +50,6 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def _told(array: Any) -> str:
+    if isinstance(array, dict):
+        return "{" + ", ".join(f"{name}: {_told(array[name])}" for name in sorted(array)) + "}"
     return f"{array.dtype}{list(array.shape)}" if hasattr(array, "shape") else repr(array)

@@ -4,15 +4,23 @@ Their states start afresh when the environment is reset. `auto_reset` is the out
 resets itself. `envs.normalize` has the wrappers around that one.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs.observations import (
+    Shape,
+    joined,
+    map_seen,
+    shapes,
+    split_mask,
+    total_size,
+    with_mask,
+)
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 Tree = TypeVar("Tree")  # a pytree of arrays
@@ -148,17 +156,21 @@ def observe(env: Env, indices: tuple[int, ...]) -> Env:
     """Show the agent only the entries at ``indices`` of an observation's last axis.
 
     Raises:
-        InputError: if observations have no axis.
+        InputError: if observations have no axis, or several arrays.
     """
-    if env.observation_shape == ():
+    seen, mask = split_mask(env.observation_shape)
+    if not isinstance(seen, tuple):
+        reject("observe", indices, f"empty, for observations of several arrays: {', '.join(seen)}")
+    if seen == ():
         reject("observe", indices, "empty, for observations that are a single number and have no axis")
-    shown = jnp.array(indices)
-    return map_observations(env, lambda obs: obs[..., shown], (*env.observation_shape[:-1], len(indices)))
+    shown, shape = jnp.array(indices), (*seen[:-1], len(indices))
+    return map_observations(env, map_seen_array(lambda obs: obs[..., shown]), with_mask(shape, mask))
 
 
 def flatten(env: Env) -> Env:
-    """Observations as vectors ``[F]``; a single number becomes a vector of one."""
-    return map_observations(env, jnp.ravel, (math.prod(env.observation_shape),))
+    """Observations as vectors ``[F]``; a single number becomes a vector of one, and several arrays are joined."""
+    seen, mask = split_mask(env.observation_shape)
+    return map_observations(env, map_seen_array(joined), with_mask((total_size(seen),), mask))
 
 
 def one_hot(env: Env, size: int) -> Env:
@@ -167,29 +179,32 @@ def one_hot(env: Env, size: int) -> Env:
 
 
 def stack_frames(env: Env, frames: int) -> Env:
-    """The latest ``frames`` observations side by side on the last axis, oldest first.
+    """The latest ``frames`` observations side by side on the last axis, oldest first; of a mask the latest one.
 
     At the start of an episode its first observation is repeated.
 
     Raises:
         InputError: if observations have no axis.
     """
-    if env.observation_shape == ():
+    if () in shapes(split_mask(env.observation_shape)[0]):
         reject("frame_stack", frames, "1, or flatten True: observations are a single number and have no axis")
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state, obs = env.reset(key)
-        obs = jnp.concatenate([obs] * frames, axis=-1)
+        obs = map_seen(lambda x: jnp.concatenate([x] * frames, axis=-1), obs)
         return (state, obs), obs
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         inner, stack = state
         inner, timestep = env.step(key, inner, action)
-        newest = timestep.obs
-        stack = jnp.concatenate([stack[..., newest.shape[-1] :], newest], axis=-1)
+
+        def push(newest: jax.Array, stack: jax.Array) -> jax.Array:
+            return jnp.concatenate([stack[..., newest.shape[-1] :], newest], axis=-1)
+
+        stack = map_seen(push, timestep.obs, stack)
         return (inner, stack), timestep._replace(obs=stack, final_obs=stack)
 
-    shape = (*env.observation_shape[:-1], frames * env.observation_shape[-1])
+    shape = map_seen(lambda one: (*one[:-1], frames * one[-1]), env.observation_shape)
     return env._replace(reset=reset, step=step, observation_shape=shape, render=drawn(env, _first))
 
 
@@ -235,7 +250,17 @@ def auto_reset(env: Env, stagger: int = 0) -> Env:
     return env._replace(reset=reset, step=step, freeze=lambda state: auto_reset(env), render=drawn(env, _env_of))
 
 
-def map_observations(env: Env, function: Callable[[Observation], Observation], shape: tuple[int, ...]) -> Env:
+def map_seen_array(function: Callable[[Any], jax.Array]) -> Callable[[Observation], Observation]:
+    """``function`` of what there is to see of an observation, which makes one array of it, beside the mask."""
+
+    def of_observation(obs: Observation) -> Observation:
+        seen, mask = split_mask(obs)
+        return with_mask(function(seen), mask)
+
+    return of_observation
+
+
+def map_observations(env: Env, function: Callable[[Observation], Observation], shape: Shape) -> Env:
     """``env`` with ``function`` of its observations, which have ``shape`` then."""
 
     def reset(key: Key) -> tuple[EnvState, Observation]:

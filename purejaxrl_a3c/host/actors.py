@@ -148,11 +148,12 @@ class _Run:
         key_init, self._key = jax.random.split(key)
         self._seed = int(jax.random.randint(env_key(key_init), (), 0, 2**31 - 1 - layout.total_envs))
         obs = self._look_at_env()
-        everywhere = np.broadcast_to(obs, (layout.workers, *obs.shape))
+        everywhere = jax.tree.map(lambda x: np.broadcast_to(x, (layout.workers, *x.shape)), obs)
         self._state: Any = jax.jit(make_init(outside))(key_init, everywhere, None)
         self._learner = self._state.learner
         self._published, self._queue = self._learner.params, self._learner.queue
-        self._programs, names = actor.compile_programs(outside, asynchrony, self._learner, self._queue, obs[None])
+        one_actor = jax.tree.map(lambda x: x[None], obs)
+        self._programs, names = actor.compile_programs(outside, asynchrony, self._learner, self._queue, one_actor)
         self._reported = dict.fromkeys(names, 0.0)  # of the last update
         self._tasks: list[queue.Queue[Task | None]] = [queue.Queue() for _ in range(layout.workers)]
         self._batches: queue.Queue[Any] = queue.Queue()

@@ -11,6 +11,7 @@ from purejaxrl_a3c import envs
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat, parts
 from purejaxrl_a3c.envs import normalize
+from purejaxrl_a3c.envs.observations import map_shape
 from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import (
     Draws,
@@ -163,7 +164,7 @@ def make_restart(outside: Outside) -> Callable[[Any, Any], Any]:
 
     def restart(state: Any, obs: Any) -> Any:
         told, wrappers = outside.acting.env.told, state.actor_state.env
-        first = jnp.ones(obs.shape[:2], bool)
+        first = jnp.ones(jax.tree.leaves(obs)[0].shape[:2], bool)
         if told is not None:
             # Wrappers that remember more than an episode are told that it was cut off.
             zeros = jnp.zeros(first.shape, jnp.float32)
@@ -176,9 +177,13 @@ def make_restart(outside: Outside) -> Callable[[Any, Any], Any]:
 
 
 def observations(outside: Outside, dtype: Any) -> Any:
-    """Type of the observations of all environments, ``[W, B, ...]``, before wrappers."""
+    """Types of the observations of all environments, leaves ``[W, B, ...]``, before wrappers."""
     layout = outside.acting.layout
-    return jax.ShapeDtypeStruct((layout.workers, layout.envs, *bare(outside).observation_shape), dtype)
+
+    def of_all(shape: tuple[int, ...], dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct((layout.workers, layout.envs, *shape), dtype)
+
+    return map_shape(of_all, bare(outside).observation_shape, dtype)
 
 
 def bare(outside: Outside) -> Env:
@@ -200,9 +205,12 @@ def state_types(config: AlgorithmConfig, on: Devices | None = None) -> State:
 def blank_init(outside: Outside) -> Callable[[Key], Any]:
     """Key -> the state at the start of a run whose observations are zeros, as a device has it."""
     layout, env = outside.acting.layout, bare(outside)
-    dtype = jax.eval_shape(env.reset, jax.random.key(0))[1].dtype
-    shape = layout.workers_here, layout.envs_here, *env.observation_shape
-    return lambda key: make_init(outside)(key, jnp.zeros(shape, dtype), None)
+    types = jax.eval_shape(env.reset, jax.random.key(0))[1]
+
+    def of_all(x: Any) -> jax.Array:
+        return jnp.zeros((layout.workers_here, layout.envs_here, *x.shape), x.dtype)
+
+    return lambda key: make_init(outside)(key, jax.tree.map(of_all, types), None)
 
 
 def env_key(key: Key) -> Key:

@@ -57,8 +57,8 @@ def evaluate(
         return np.full(episodes, np.nan, np.float32)
 
     @jax.jit
-    def act(state: State, key: Key, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
-        def one(noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+    def act(state: State, key: Key, carry: Any, obs: Any, first: jax.Array) -> Any:
+        def one(noise: Any, carry: Any, obs: Any, first: jax.Array) -> Any:
             carry, outputs = policy(state)(carry, obs, first)
             action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
             return carry, outputs.policy.to_env_action(action)

@@ -162,10 +162,10 @@ class _Loop:
         self._last: State = None  # the state that belongs to where the environments are
         self._acts: tuple[Params, Draws] | None = None  # what acts next
 
-    def _reset(self, key: Key) -> np.ndarray:
+    def _reset(self, key: Key) -> Any:
         # Environment i of all has the seed of the first one, plus i, whoever steps it.
         seed = (int(jax.random.randint(key, (), 0, 2**31 - 1)) + self._placing.first_env) % 2**31
-        return self._env.reset(seed).reshape(*self._placing.shape, *self._env.observation_shape)
+        return jax.tree.map(lambda x: x.reshape(*self._placing.shape, *x.shape[1:]), self._env.reset(seed))
 
     def init(self, key: Key) -> State:
         self._last, self._acts = self._programs.init(key, self._reset(env_key(key)), self._pretrained), None

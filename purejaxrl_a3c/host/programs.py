@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.envs.observations import Shape
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.acting import Acting, levels
@@ -79,7 +80,7 @@ def act(acting: Acting, params: Params, draws: Draws, step: jax.Array, carry: An
         ``(carry, action, the action for the environment, log-probability)``, each ``[W, B, ...]``.
     """
 
-    def one(params: Params, level: Any, noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+    def one(params: Params, level: Any, noise: Any, carry: Any, obs: Any, first: jax.Array) -> Any:
         carry, outputs = acting.network.step(params, carry, obs, first)
         policy = acting.exploration.behave(outputs.policy, level)
         action = policy.sample(noise)
@@ -95,7 +96,7 @@ def show(told: Told) -> Callable[[Any, TimeStep], tuple[Any, TimeStep]]:
 
 
 def collect(
-    act: Callable[[int, Any, np.ndarray, np.ndarray], Any],
+    act: Callable[[int, Any, Any, np.ndarray], Any],
     env: HostEnv,
     length: int,
     place: Place,
@@ -115,27 +116,32 @@ def collect(
     """
     obs, first, carry, wrappers = place
     shape = first.shape
-    rows: dict[str, np.ndarray] = {}  # new arrays for every rollout: those of the last one may still be read
+    rows: dict[str, Any] = {}  # new arrays for every rollout: those of the last one may still be read
     carries: list[Any] = []
     for t in range(length):
         carry, *found = act(t, carry, obs, first)
         action, native, log_prob = (np.asarray(x) for x in found)
         answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
-        if answer.obs.shape[1:] != env.observation_shape:
-            raise ValueError(f"an observation has shape {answer.obs.shape[1:]}, not {env.observation_shape}")
-        answered = {name: x.reshape(*shape, *x.shape[1:]) for name, x in answer._asdict().items()}
+        if one_of(answer.obs) != env.observation_shape:
+            raise ValueError(f"an observation has shape {one_of(answer.obs)}, not {env.observation_shape}")
+        answered = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), answer._asdict())
         if show is not None:
             wrappers, shown = show(wrappers, TimeStep(**answered))
-            answered = {name: np.asarray(x) for name, x in shown._asdict().items()}
+            answered = jax.tree.map(np.asarray, shown._asdict())
         next_obs = answered.pop("obs")
         row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob, **answered}
-        for name, x in row.items():
-            if t == 0:
-                rows[name] = np.empty((length, *x.shape), x.dtype)
-            rows[name][t] = x
+        if t == 0:
+            rows = jax.tree.map(lambda x: np.empty((length, *x.shape), x.dtype), row)
+        for all_steps, x in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True):
+            all_steps[t] = x
         carries.append(carry)
         obs, first = next_obs, answered["terminated"] | answered["truncated"]
     return Rollouts(rows, carries, obs, first, wrappers)
+
+
+def one_of(obs: Any) -> Shape:
+    """The `Shape` of one of the observations in leaves ``[N, ...]``."""
+    return jax.tree.map(lambda x: x.shape[1:], obs)
 
 
 def end_of(rollouts: Rollouts) -> Place:
@@ -150,14 +156,14 @@ def to_actor_state(place: Place) -> rollout.ActorState:
 
 def to_trajectories(rollouts: Rollouts, carry: Any) -> Trajectory:
     """`Rollouts`, which began with these carries, as a `Trajectory` ``[W, B, T]``."""
-    rows = {name: jnp.moveaxis(x, 0, 2) for name, x in rollouts.rows.items()}
+    rows = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), rollouts.rows)
     after = jax.tree.map(lambda *steps: jnp.stack(steps, axis=2), *rollouts.carries)
     return Trajectory(**rows, carry=carry, next_carry=after, end_obs=rollouts.end_obs)
 
 
 def start_place(acting: Acting, obs: Any) -> Place:
     """Where environments are whose episodes begin with these observations ``[W, B, ...]``."""
-    told, wrappers, first = acting.env.told, (), jnp.ones(obs.shape[:2], bool)
+    told, wrappers, first = acting.env.told, (), jnp.ones(jax.tree.leaves(obs)[0].shape[:2], bool)
     if told is not None:
         wrappers, obs = jax.vmap(jax.vmap(told.start))(obs)
     return Place(obs, first, start_carry(acting, first.shape), wrappers)
@@ -175,7 +181,8 @@ def compile_show(told: Told | None, wrappers: Any, obs: Any) -> Any:
 
 def types_of_answer(obs: Any) -> TimeStep:
     """Shapes and dtypes of what environments answer that have such observations ``[W, B, ...]``."""
-    number, flag, count = (jax.ShapeDtypeStruct(obs.shape[:2], dtype) for dtype in (jnp.float32, bool, jnp.int32))
+    shape = jax.tree.leaves(obs)[0].shape[:2]
+    number, flag, count = (jax.ShapeDtypeStruct(shape, dtype) for dtype in (jnp.float32, bool, jnp.int32))
     types: Any = obs, number, flag, flag, obs, number, count
     return TimeStep(*types)
 
@@ -203,5 +210,5 @@ def types_of_rollouts(length: int, answer: Any, obs: Any, first: Any, wrappers: 
         "episode_return": jax.ShapeDtypeStruct(first.shape, np.float32),
         "episode_length": jax.ShapeDtypeStruct(first.shape, np.int32),
     }
-    rows = {name: jax.ShapeDtypeStruct((length, *x.shape), x.dtype) for name, x in fields.items()}
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape), x.dtype), fields)
     return Rollouts(rows, [carry] * length, obs, first, wrappers)

@@ -57,7 +57,7 @@ class Run:
         self._layout, self._name = outside.acting.layout, outside.origin.env_name
         self.iterations, self.frames_per_iteration = self._layout.iterations, self._layout.frames
         obs = _look_at(outside, self._make_env)
-        everywhere = np.broadcast_to(obs, (self._layout.workers, *obs.shape))
+        everywhere = jax.tree.map(lambda x: np.broadcast_to(x, (self._layout.workers, *x.shape)), obs)
         init = jax.jit(make_init(outside)).lower(jax.random.key(0), everywhere, pretrained).compile()
         self._start: Callable[[Key], Any] = lambda key: init(key, everywhere, pretrained)
         self._compile = functools.partial(_compile, config, make_env is None, settings.push, obs)
@@ -247,19 +247,19 @@ def _check(config: a3c.Config, settings: Settings) -> None:
         reject("ray_address", ray_address, "None unless backend is ray")
 
 
-def _compile(config: a3c.Config, made: bool, push: Push, obs: np.ndarray) -> tuple[Programs, list[str]]:
+def _compile(config: a3c.Config, made: bool, push: Push, obs: Any) -> tuple[Programs, list[str]]:
     """What workers compute and the names of their reports; see `compile_programs`.
 
     Args:
         config: of A3C.
         made: whether environments are made of ``config``.
         push: how workers push.
-        obs: first observations of one worker's environments, ``[B, ...]``.
+        obs: first observations of one worker's environments, leaves ``[B, ...]``.
     """
     outside = check_outside(config, made=made)
     layout = outside.acting.layout
     key = jax.random.key(0)  # of it, as of parameters, only the type is looked at
-    everywhere = np.broadcast_to(obs, (layout.workers, *obs.shape))
+    everywhere = jax.tree.map(lambda x: np.broadcast_to(x, (layout.workers, *x.shape)), obs)
     start = jax.eval_shape(make_init(outside), key, everywhere, None)
     start = start._replace(learner=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start.learner))
     optimizer = config.make_optimizer(layout.iterations * layout.workers)

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from purejaxrl_a3c import checks, envs
 from purejaxrl_a3c.config import parts
+from purejaxrl_a3c.envs.observations import Shape
 from purejaxrl_a3c.envs.suites import gymnasium as suite
 from purejaxrl_a3c.types import ActionSpace
 
@@ -14,11 +16,11 @@ from purejaxrl_a3c.types import ActionSpace
 class HostStep(NamedTuple):
     """The answer of ``N`` environments to one action each; `TimeStep` says what the fields are."""
 
-    obs: np.ndarray  # [N, ...]: of a new episode where the step ended one
+    obs: Any  # leaves [N, ...]: of a new episode where the step ended one
     reward: np.ndarray  # float32 [N]
     terminated: np.ndarray  # bool [N]
     truncated: np.ndarray  # bool [N], never where terminated is true
-    final_obs: np.ndarray  # [N, ...]: the true successor, before any reset
+    final_obs: Any  # leaves [N, ...]: the true successor, before any reset
     episode_return: np.ndarray  # float32 [N]: undiscounted, up to and with this step
     episode_length: np.ndarray  # int32 [N]: steps, up to and with this one
 
@@ -27,15 +29,16 @@ class HostEnv(NamedTuple):
     """``N`` copies of an environment. They change when they step, so they are used by one run at a time."""
 
     num_envs: int
-    observation_shape: tuple[int, ...]
+    observation_shape: Shape
     action_space: ActionSpace
-    reset: Callable[[int], np.ndarray]
-    """seed -> first observations ``[N, ...]``; all episodes begin anew."""
+    reset: Callable[[int], Any]
+    """seed -> first observations, leaves ``[N, ...]``; all episodes begin anew."""
     step: Callable[[np.ndarray], HostStep]
     """actions ``[N, ...]`` -> `HostStep`. An environment whose episode ends is reset in the same step. What is not
     finite is a ValueError."""
     close: Callable[[], None]
     observation_dtype: Any = np.float32
+    """Of an observation; a dict of them for a dict of arrays."""
 
 
 def make(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float | None = None) -> HostEnv:
@@ -85,27 +88,35 @@ def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
     count = int(env.num_envs)
     returns, lengths = np.zeros(count, np.float32), np.zeros(count, np.int32)
 
-    def reset(seed: int) -> np.ndarray:
+    def observe(obs: Any) -> Any:
+        # A copy: an environment may write into its own.
+        return jax.tree.map(lambda x, dtype: np.array(x, dtype), view.observe(obs), view.observation_dtype)
+
+    def reset(seed: int) -> Any:
         returns[:], lengths[:] = 0, 0
-        return view.observe(env.reset(seed=seed)[0]).astype(view.observation_dtype)
+        return observe(env.reset(seed=seed)[0])
 
     def step(action: np.ndarray) -> HostStep:
         obs, reward, terminated, truncated, info = env.step(view.to_native(action))
         reward = np.asarray(reward, np.float32)
         terminated = np.asarray(terminated, bool)
         last = terminated | np.asarray(truncated, bool)
-        obs = np.array(view.observe(obs), view.observation_dtype)  # a copy: an environment may write into its own
+        obs = observe(obs)
         check_finite("reward", reward)
-        check_finite("observation", obs)
+        for x in jax.tree.leaves(obs):
+            check_finite("observation", x)
         final_obs = obs
         if last.any():
-            final_obs = obs.copy()
+            final_obs = jax.tree.map(np.copy, obs)
             if mode == "DISABLED":
                 begun, _ = env.reset(options={"reset_mask": last})
-                obs[last] = view.observe(begun)[last]
+                for x, new in zip(jax.tree.leaves(obs), jax.tree.leaves(observe(begun)), strict=True):
+                    x[last] = new[last]
             else:
-                ended = np.stack([np.asarray(info["final_obs"][i]) for i in np.flatnonzero(last)])
-                final_obs[last] = view.observe(ended)
+                ended = [info["final_obs"][i] for i in np.flatnonzero(last)]
+                ended = observe(jax.tree.map(lambda *rows: np.stack([np.asarray(row) for row in rows]), *ended))
+                for x, old in zip(jax.tree.leaves(final_obs), jax.tree.leaves(ended), strict=True):
+                    x[last] = old
         returns[:] += reward
         lengths[:] += 1
         found = HostStep(obs, reward, terminated, last & ~terminated, final_obs, returns.copy(), lengths.copy())

@@ -39,8 +39,8 @@ def play(config: AlgorithmConfig, state: State, key: Key, deterministic: bool) -
     algorithm, outside = build(config), check_state(config, state)
 
     @jax.jit
-    def act(key: Key, carry: Any, obs: jax.Array, first: jax.Array) -> tuple[Any, Outputs, Action]:
-        def one(noise: Any, carry: Any, obs: jax.Array, first: jax.Array) -> Any:
+    def act(key: Key, carry: Any, obs: Any, first: jax.Array) -> tuple[Any, Outputs, Action]:
+        def one(noise: Any, carry: Any, obs: Any, first: jax.Array) -> Any:
             carry, outputs = algorithm.policy(state)(carry, obs, first)
             action = outputs.policy.mode() if deterministic else outputs.policy.sample(noise)
             return carry, outputs, outputs.policy.to_env_action(action)
@@ -60,7 +60,7 @@ def play(config: AlgorithmConfig, state: State, key: Key, deterministic: bool) -
             answer = env.step(np.asarray(action))
             first, time = answer.terminated | answer.truncated, time + 1
             outputs, action = jax.tree.map(lambda x: x[0], jax.device_get((outputs, action)))
-            yield Step(picture, bare[0], outputs, action, answer.episode_return[0], first[0])
+            yield Step(picture, jax.tree.map(lambda x: x[0], bare), outputs, action, answer.episode_return[0], first[0])
             bare = answer.obs
             wrappers, obs = later(wrappers, answer)
     finally:

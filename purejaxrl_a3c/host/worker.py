@@ -119,7 +119,7 @@ def compile_programs(
     optimizer: optax.GradientTransformation,
     push: Push,
     key: np.ndarray,
-    obs: np.ndarray,
+    obs: Any,
 ) -> tuple[Programs, list[str]]:
     """The compiled `Programs` of a run, and the names of the reports.
 
@@ -129,7 +129,7 @@ def compile_programs(
         optimizer: of parameters ``[P]``.
         push: how workers push.
         key: of the run, uint32.
-        obs: first observations of one worker's environments, ``[B, ...]``.
+        obs: first observations of one worker's environments, leaves ``[B, ...]``.
     """
     objective: Any = outside.objective
     params, unravel = ravel_and_back(start.learner.params)
@@ -137,17 +137,18 @@ def compile_programs(
     optimizer = optax.with_extra_args_support(optimizer)
     programs = make_programs(outside, optimizer, unravel, treedef, adds=push == "hogwild")
     worker, number = np.zeros(1, np.int32), np.int32(0)
-    place = jax.eval_shape(programs.start, obs[None])
+    obs = jax.tree.map(lambda x: x[None], obs)
+    place = jax.eval_shape(programs.start, obs)
     draws = jax.eval_shape(programs.draw, key, number, worker)
     acting = params, draws, number, place.carry, place.obs, place.first
     acted = jax.eval_shape(programs.act, *acting)
     rollouts = types_of_rollouts(outside.acting.layout.rollout_length, acted, place.obs, place.first, place.wrappers)
     with jax.default_device(jax.local_devices(backend="cpu")[0]), quiet.without_cache():
         compiled = Programs(
-            start=_compile(programs.start, obs[None]),
+            start=_compile(programs.start, obs),
             draw=_compile(programs.draw, key, number, worker),
             act=_compile(programs.act, *acting),
-            show=compile_show(outside.acting.env.told, place.wrappers, obs[None]),
+            show=compile_show(outside.acting.env.told, place.wrappers, obs),
             gradient=_compile(programs.gradient, params, rollouts, place.carry),
             push=_compile(programs.push, params, opt_state, params, number, params),
         )
@@ -181,7 +182,7 @@ def act_and_push(own: Assignment, programs: Programs, make_env: Callable[[int], 
         shape, me = (1, own.envs), own.worker
         # Another start must not see the same episodes again.
         seed = (own.seed + me * own.envs + own.num_workers * own.envs * (store.starts - 1)) % 2**31
-        place = programs.start(env.reset(seed).reshape(*shape, *env.observation_shape))
+        place = programs.start(jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), env.reset(seed)))
         steps, worker = [jnp.int32(t) for t in range(own.rollout_length)], np.array([me], np.int32)
         pulled = store.begin()
         while pulled is not None:

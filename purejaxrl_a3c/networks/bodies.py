@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from purejaxrl_a3c.envs.observations import Shape, map_shape
 from purejaxrl_a3c.networks.cores import Core
 from purejaxrl_a3c.types import Carry, Key, Observation, Params
 
@@ -48,18 +49,18 @@ class Bodies(NamedTuple):
     [B * T, F] for the value function)."""
 
 
-def make_body(torso: nn.Module, core: Core, observation_shape: tuple[int, ...]) -> Body:
+def make_body(torso: nn.Module, core: Core, observation_shape: Shape) -> Body:
     """The body of a torso and a core, with the parameters ``torso`` and ``core``.
 
     The torso sees the observations of all environments and steps in one call; only a recurrent core is a scan.
     """
 
-    def features_of(params: Params, obs: jax.Array) -> jax.Array:
+    def features_of(params: Params, obs: Observation) -> jax.Array:
         features: Any = torso.apply(params, obs)
         return features.astype(jnp.float32)
 
     def init(key_torso: Key, key_core: Key) -> tuple[Params, jax.Array]:
-        obs = jnp.zeros(observation_shape, jnp.float32)
+        obs = map_shape(lambda shape: jnp.zeros(shape, jnp.float32), observation_shape)
         torso_params = jax.tree.map(narrow, torso.init(key_torso, obs))
         features = features_of(torso_params, obs)
         core_params = core.init(key_core, features)
@@ -71,7 +72,7 @@ def make_body(torso: nn.Module, core: Core, observation_shape: tuple[int, ...]) 
 
     def unroll(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, jax.Array]:
         # The axes [B, T] become one: on a CPU, XLA takes twice as long for the gradient of a product with both.
-        rows = as_float(obs).reshape(first.size, *observation_shape)
+        rows = map_shape(lambda shape, x: x.reshape(first.size, *shape), observation_shape, as_float(obs))
         features = features_of(params["torso"], rows).reshape(*first.shape, -1)
         carry, features = core.unroll(params["core"], carry, features, first)
         return carry, features.reshape(first.size, -1)
@@ -114,4 +115,4 @@ def narrow(param: jax.Array) -> jax.Array:
 
 def as_float(obs: Observation) -> jax.Array:
     """``obs`` as float32; bytes, which are the pixels of an image, are scaled to [0, 1]."""
-    return obs.astype(jnp.float32) / (255.0 if obs.dtype == jnp.uint8 else 1.0)
+    return jax.tree.map(lambda x: x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0), obs)

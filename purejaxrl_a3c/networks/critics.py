@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.config import Count, check, configuration
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.observations import joined, map_shape, split_mask
 from purejaxrl_a3c.networks.bodies import as_float, narrow
 from purejaxrl_a3c.networks.config import BodyConfig
 from purejaxrl_a3c.networks.custom import check_is_instance
@@ -51,15 +52,15 @@ class Critic(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, obs: jax.Array, *actions: jax.Array) -> jax.Array:
+    def __call__(self, obs: Observation, *actions: jax.Array) -> jax.Array:
         """The outputs ``[M, outputs]`` for ``obs [M, ...]`` and at most one array of ``actions [M, D]``."""
-        features = obs.reshape(obs.shape[0], -1) if self.torso is None else self.torso(obs)
+        features = joined(obs, axes=1) if self.torso is None else self.torso(obs)
         features = self.layers(jnp.concatenate([features.astype(jnp.float32), *actions], axis=-1))
         return nn.Dense(self.outputs, kernel_init=orthogonal(1.0))(features)
 
 
 def make_critics(config: BodyConfig, env: Env, *, count: int, outputs: int) -> Critics:
-    """The critics of the observations and actions of ``env``.
+    """The critics of the observations and actions of ``env``; they do not see an action mask.
 
     An mlp takes the flattened observation and the action side by side (Haarnoja et al. 2018). Any other torso makes
     features of the observation, and one more fully connected layer takes these and the action.
@@ -76,19 +77,21 @@ def make_critics(config: BodyConfig, env: Env, *, count: int, outputs: int) -> C
     check_is_instance(config.torso)
     check(config)
     actions = env.action_space.size if isinstance(env.action_space, spaces.Continuous) else 0
-    torso: Any = None if config.torso == "mlp" else make_torso(config, env.observation_shape)
+    shape, _ = split_mask(env.observation_shape)
+    torso: Any = None if config.torso == "mlp" else make_torso(config, shape)
     # Features of a torso already are what its own layers made of them; only the action is new there.
     sizes = config.hidden_sizes if torso is None else config.hidden_sizes[-1:] * bool(actions)
     critic = Critic(torso, MLP(1, sizes, config.activation, config.layer_norm), outputs)
 
     def init(key: Key) -> Params:
-        obs = jnp.zeros((1, *env.observation_shape), jnp.float32)
+        obs = map_shape(lambda one: jnp.zeros((1, *one), jnp.float32), shape)
         action = (jnp.zeros((1, actions), jnp.float32),) if actions else ()
         return jax.tree.map(narrow, jax.vmap(lambda key: critic.init(key, obs, *action))(jax.random.split(key, count)))
 
     def apply(params: Params, obs: Observation, *action: jax.Array) -> jax.Array:
         # One batched product for all critics: on 2 CPU cores a Python loop over them took 1 to 19 % longer.
-        outputs: Any = jax.vmap(lambda params: critic.apply(params, as_float(obs), *action))(params)
+        seen, _ = split_mask(obs)
+        outputs: Any = jax.vmap(lambda params: critic.apply(params, as_float(seen), *action))(params)
         return outputs
 
     return Critics(init, apply)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.checks import InputError
+from purejaxrl_a3c.envs.observations import Shape, map_shape, shape_of
 
 _ROWS = 7  # observations in a batch; the number itself does not matter
 
@@ -25,8 +26,10 @@ def check_is_instance(torso: Any) -> None:
         )
 
 
-def check_module(torso: nn.Module, observation_shape: tuple[int, ...]) -> None:
+def check_module(torso: nn.Module, observation_shape: Shape) -> None:
     """Check that ``torso`` turns observations ``[..., *observation_shape]`` into features ``[..., F]``.
+
+    It gets a dict of arrays where an observation is one.
 
     Its only variables must be its ``params``, and it must not draw random numbers: a network is a function of its
     parameters and the observations. The module is traced, not run.
@@ -43,20 +46,23 @@ def check_module(torso: nn.Module, observation_shape: tuple[int, ...]) -> None:
         except flax.errors.InvalidRngError as error:
             _reject(torso, observation_shape, "it draws random numbers", error)
         except Exception as error:
-            problem = f"for an input of shape {arguments[-1].shape} it fails with {_describe_error(error)}"
+            problem = f"for an input of shape {shape_of(arguments[-1])} it fails with {_describe_error(error)}"
             _reject(torso, observation_shape, problem, error)
 
-    one, several = (jax.ShapeDtypeStruct((*rows, *observation_shape), jnp.float32) for rows in ((), (_ROWS,)))
+    def of_rows(*rows: int) -> Any:
+        return map_shape(lambda shape: jax.ShapeDtypeStruct((*rows, *shape), jnp.float32), observation_shape)
+
+    one, several = of_rows(), of_rows(_ROWS)
     variables = trace(lambda obs: torso.init(jax.random.key(0), obs), one)
     if others := sorted(set(variables) - {"params"}):
         _reject(torso, observation_shape, f"it has the variables {', '.join(others)}")
     features = trace(torso.apply, variables, one)
     if not _is_vector(features):
-        problem = f"for an input of shape {one.shape} its output is {_describe(features)}"
+        problem = f"for an input of shape {shape_of(one)} its output is {_describe(features)}"
         _reject(torso, observation_shape, problem)
     rows = trace(torso.apply, variables, several)
     if _describe(rows) != f"{features.dtype}{[_ROWS, *features.shape]}":
-        problem = f"for an input of shape {several.shape} its output is {_describe(rows)}"
+        problem = f"for an input of shape {shape_of(several)} its output is {_describe(rows)}"
         _reject(torso, observation_shape, problem)
 
 
@@ -65,13 +71,11 @@ def _is_vector(output: Any) -> bool:
     return is_array and jnp.issubdtype(output.dtype, jnp.floating) and len(output.shape) == 1
 
 
-def _reject(
-    torso: nn.Module, observation_shape: tuple[int, ...], problem: str, cause: Exception | None = None
-) -> NoReturn:
-    observations = ", ".join(["...", *map(str, observation_shape)])
+def _reject(torso: nn.Module, observation_shape: Shape, problem: str, cause: Exception | None = None) -> NoReturn:
+    observations = map_shape(lambda shape: f"[{', '.join(['...', *map(str, shape)])}]", observation_shape)
     raise InputError(
         f"torso: the flax module {type(torso).__name__} is not accepted, because {problem}; it must turn observations "
-        f"[{observations}] into features [..., F], with no variables but params and without random numbers"
+        f"{observations} into features [..., F], with no variables but params and without random numbers"
     ) from cause
 
 

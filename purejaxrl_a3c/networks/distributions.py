@@ -20,6 +20,9 @@ import numpy as np
 
 from purejaxrl_a3c.types import Action
 
+RULED_OUT = -1e30
+"""Logit and Q-value of an action that is not legal. Its probability is exactly 0 in float32, and the number is finite,
+so that its product with 0 is 0."""
 _LOG_2 = float(np.log(2))
 _LOG_2PI = float(np.log(2 * np.pi))
 # A mixture of normal distributions with mean 0 that is close to the logistic distribution with scale 1/2, as in
@@ -38,6 +41,13 @@ class Categorical(NamedTuple):
     """
 
     logits: jax.Array
+
+    def masked(self, legal: jax.Array) -> "Categorical":
+        """The distribution that rules out what is not ``legal``, bool ``[..., A]``; no gradient goes there.
+
+        Where nothing is legal it is uniform.
+        """
+        return Categorical(jnp.where(legal, self.logits, RULED_OUT))
 
     @property
     def log_probs(self) -> jax.Array:
@@ -82,26 +92,45 @@ class EpsilonGreedy(NamedTuple):
     """The action of the largest Q-value or, with probability epsilon, any of the ``A`` actions.
 
     Attributes:
-        q: ``[..., A]`` Q-values.
+        q: ``[..., A]`` Q-values; `RULED_OUT` for actions that are not legal.
         epsilon: ``[...]`` in [0, 1].
+        legal: bool ``[..., A]``, which actions are legal; None: all are.
     """
 
     q: jax.Array
     epsilon: jax.Array
+    legal: jax.Array | None = None
+
+    def masked(self, legal: jax.Array) -> "EpsilonGreedy":
+        """The distribution that rules out what is not ``legal``, bool ``[..., A]``; no gradient goes there.
+
+        Where nothing is legal all actions are.
+        """
+        legal = legal | ~legal.any(-1, keepdims=True)
+        return EpsilonGreedy(jnp.where(legal, self.q, RULED_OUT), self.epsilon, legal)
 
     @property
     def probs(self) -> jax.Array:
         """Probabilities ``[..., A]``."""
         num_actions = self.q.shape[-1]
         greedy = jax.nn.one_hot(self.mode(), num_actions, dtype=self.q.dtype)
-        return self.epsilon[..., None] / num_actions + (1 - self.epsilon[..., None]) * greedy
+        if self.legal is None:
+            return self.epsilon[..., None] / num_actions + (1 - self.epsilon[..., None]) * greedy
+        random = self.legal / self.legal.sum(-1, keepdims=True, dtype=self.q.dtype)
+        return self.epsilon[..., None] * random + (1 - self.epsilon[..., None]) * greedy
 
     def sample(self, noise: jax.Array) -> Action:
         """An action, int32 ``[...]``; ``noise [...]`` is uniform in [0, 1)."""
         num_actions = self.q.shape[-1]
         # Where the noise is below epsilon, its ratio to epsilon is uniform too, and chooses the action.
-        share = noise / jnp.maximum(self.epsilon, jnp.finfo(jnp.float32).tiny)
-        other = jnp.minimum((jnp.minimum(share, 1.0) * num_actions).astype(jnp.int32), num_actions - 1)
+        share = jnp.minimum(noise / jnp.maximum(self.epsilon, jnp.finfo(jnp.float32).tiny), 1.0)
+        if self.legal is None:
+            other = jnp.minimum((share * num_actions).astype(jnp.int32), num_actions - 1)
+        else:
+            number = jnp.cumsum(self.legal, axis=-1, dtype=jnp.int32)  # of legal actions up to and with each
+            count = number[..., -1]
+            chosen = jnp.minimum((share * count).astype(jnp.int32), count - 1)
+            other = jnp.sum(number <= chosen[..., None], axis=-1, dtype=jnp.int32)
         return jnp.where(noise < self.epsilon, other, self.mode())
 
     @staticmethod
@@ -138,6 +167,10 @@ class MultiCategorical:
 
     logits: jax.Array
     sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    def masked(self, legal: jax.Array) -> "MultiCategorical":
+        """As `Categorical.masked`, of each choice; ``legal`` is bool ``[..., sum(sizes)]``."""
+        return MultiCategorical(jnp.where(legal, self.logits, RULED_OUT), self.sizes)
 
     @property
     def choices(self) -> list[Categorical]:

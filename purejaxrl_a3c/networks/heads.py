@@ -36,6 +36,18 @@ class Heads(NamedTuple):
     """(params, features [..., F] for the policy, features [..., F] for the value function) -> outputs [...]."""
 
 
+def rule_out(outputs: Outputs, legal: jax.Array | None) -> Outputs:
+    """``outputs`` whose policy takes only the actions that are ``legal``, bool ``[..., A]``; None: all are.
+
+    The value beside Q-values becomes the largest one of a legal action.
+    """
+    if legal is None:
+        return outputs
+    policy = outputs.policy.masked(legal)
+    value = policy.q.max(-1) if isinstance(policy, EpsilonGreedy) else outputs.value
+    return Outputs(policy, value)
+
+
 class PolicyHead(nn.Module):
     """Features ``[..., F]`` to a distribution over the actions of a space.
 

@@ -5,6 +5,7 @@ import jax
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.config import check
+from purejaxrl_a3c.envs.observations import Shape, check_mask, shapes, split_mask
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import BodyConfig, Config
 from purejaxrl_a3c.networks.cores import CORES
@@ -15,9 +16,10 @@ from purejaxrl_a3c.networks.heads import (
     deterministic_heads,
     make_heads,
     q_heads,
+    rule_out,
     stochastic_heads,
 )
-from purejaxrl_a3c.networks.torsos import MLP, TORSOS
+from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Structured
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
 
 
@@ -94,6 +96,8 @@ def with_heads(
 ) -> Network:
     """The network of the bodies that ``config`` describes and of ``heads``.
 
+    The bodies do not see an action mask, which `heads.rule_out` applies to what the heads put out.
+
     Args:
         config: settings of torso and core.
         env: as in `make`.
@@ -103,8 +107,10 @@ def with_heads(
     """
     check_is_instance(config.torso)
     check(config)
-    torso = make_torso(config, env.observation_shape, weights_per_worker)
-    body = make_body(torso, CORES[config.core](config.num_cells), env.observation_shape)
+    seen_shape, mask_shape = split_mask(env.observation_shape)
+    check_mask(mask_shape, env.action_space)
+    torso = make_torso(config, seen_shape, weights_per_worker)
+    body = make_body(torso, CORES[config.core](config.num_cells), seen_shape)
     bodies = make_bodies(body, shared)
 
     def init(key: Key) -> Params:
@@ -116,23 +122,29 @@ def with_heads(
         return action_noise(env.action_space, key, index)
 
     def step(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
-        carry, policy_features, value_features = bodies.step(params, carry, obs, first)
-        return carry, heads.apply(params, policy_features, value_features)
+        seen, legal = split_mask(obs)
+        carry, policy_features, value_features = bodies.step(params, carry, seen, first)
+        return carry, rule_out(heads.apply(params, policy_features, value_features), legal)
 
     def unroll(params: Params, carry: Carry, obs: Observation, first: jax.Array) -> tuple[Carry, Outputs]:
-        carry, policy_features, value_features = bodies.unroll(params, carry, obs, first)
-        rows = heads.apply(params, policy_features, value_features)
+        seen, legal = split_mask(obs)
+        carry, policy_features, value_features = bodies.unroll(params, carry, seen, first)
+        legal = None if legal is None else legal.reshape(first.size, -1)
+        rows = rule_out(heads.apply(params, policy_features, value_features), legal)
         return carry, jax.tree.map(lambda x: x.reshape(*first.shape, *x.shape[1:]), rows)
 
     return Network(init, bodies.carry, noise, step, unroll)
 
 
-def make_torso(config: BodyConfig, observation_shape: tuple[int, ...], weights_per_worker: bool = False) -> nn.Module:
+def make_torso(config: BodyConfig, observation_shape: Shape, weights_per_worker: bool = False) -> nn.Module:
     """The torso that ``config`` describes: a flax module from an observation to features ``[F]``.
+
+    Of an observation of several arrays, those with height, width and channels go through the convolutions of the torso
+    if it has any, the others are flattened, and the fully connected layers see all of them side by side.
 
     Args:
         config: its settings.
-        observation_shape: shape of one observation.
+        observation_shape: shape of one observation, without a mask.
         weights_per_worker: as in `make`.
 
     Raises:
@@ -142,11 +154,19 @@ def make_torso(config: BodyConfig, observation_shape: tuple[int, ...], weights_p
         check_module(config.torso, observation_shape)
         return config.torso
     layers = config.hidden_sizes, config.activation, config.layer_norm
-    if config.torso == "mlp":
-        return MLP(len(observation_shape), *layers)
-    if len(observation_shape) != 3:
+    is_image = [len(shape) == 3 for shape in shapes(observation_shape)]
+    if config.torso != "mlp" and not any(is_image):
         accepted = f"mlp, for observations of shape {observation_shape}; the others need height, width and channels"
         checks.reject("torso", config.torso, accepted)
-    # The product is the faster one for weights per worker (see `Convolution`), and for images as small as MinAtar's
-    # even for a single set of weights.
-    return TORSOS[config.torso](*layers, as_product=weights_per_worker or config.torso == "minatar")
+
+    def of_array(shape: tuple[int, ...], hidden_sizes: tuple[int, ...]) -> nn.Module:
+        if config.torso == "mlp" or len(shape) != 3:
+            return MLP(len(shape), hidden_sizes, *layers[1:])
+        # The product is the faster one for weights per worker (see `Convolution`), and for images as small as MinAtar's
+        # even for a single set of weights.
+        as_product = weights_per_worker or config.torso == "minatar"
+        return TORSOS[str(config.torso)](hidden_sizes, *layers[1:], as_product=as_product)
+
+    if isinstance(observation_shape, tuple):
+        return of_array(observation_shape, config.hidden_sizes)
+    return Structured(tuple(of_array(shape, ()) for shape in shapes(observation_shape)), MLP(1, *layers))

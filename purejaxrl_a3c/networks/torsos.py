@@ -6,7 +6,7 @@ torso's place; `custom.check_module` says what it must be like.
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -173,6 +173,25 @@ def _max_pool(x: jax.Array) -> jax.Array:
     images = x.reshape(-1, *x.shape[-3:])
     pooled = nn.max_pool(images, (3, 3), (2, 2), "SAME")
     return pooled.reshape(*x.shape[:-3], *pooled.shape[1:])
+
+
+class Structured(nn.Module):
+    """Features of several arrays: each goes through a module of its own, and fully connected layers see all of them.
+
+    Attributes:
+        parts: for each array, in the order of their names, a module ``[..., *shape] -> [..., F]``.
+        layers: from all features side by side to those of the torso.
+    """
+
+    parts: tuple[nn.Module, ...]
+    layers: nn.Module
+
+    @nn.compact
+    def __call__(self, obs: Any) -> jax.Array:
+        """Features ``[..., F]`` of a dict of arrays ``[..., *shape]``."""
+        features = [part(x) for part, x in zip(self.parts, jax.tree.leaves(obs), strict=True)]
+        found: jax.Array = self.layers(jnp.concatenate(features, axis=-1))
+        return found
 
 
 class ImageTorso(Protocol):

@@ -3,8 +3,9 @@
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 
-from purejaxrl_a3c.types import Network
+from purejaxrl_a3c.types import Network, Observation, Outputs, Params
 
 Items = TypeVar("Items")  # a tree of arrays
 
@@ -18,3 +19,11 @@ def split_steps(network: Network, items: Items) -> Items:
     if jax.tree.leaves(network.carry()):
         return items
     return jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), items)
+
+
+def outputs_at(network: Network, params: Params, obs: Observation) -> Outputs:
+    """The outputs ``[M]`` for single observations ``[M, ...]``, by a network without memory."""
+    steps = jax.tree.map(lambda x: x[:, None], obs)
+    size = jax.tree.leaves(obs)[0].shape[0]
+    _, outputs = network.unroll(params, (), steps, jnp.zeros((size, 1), bool))
+    return jax.tree.map(lambda x: x[:, 0], outputs)

@@ -67,7 +67,8 @@ def burned_in(network: Network, params: Params, batch: Sequences, burn_in: int) 
     if burn_in == 0:
         return batch.carry, rest
     # The stored carry is of older parameters: these steps let it become one of the present ones.
-    carry, _ = network.unroll(params, batch.carry, batch.obs[:, :burn_in], batch.first[:, :burn_in])
+    obs, first = jax.tree.map(lambda x: x[:, :burn_in], (batch.obs, batch.first))
+    carry, _ = network.unroll(params, batch.carry, obs, first)
     return jax.lax.stop_gradient(carry), rest
 
 
@@ -92,11 +93,14 @@ def successor_q(network: Network, params: Params, carry: Carry, batch: Sequences
 
     def values(odd: bool) -> jax.Array:
         replaced = batch.truncated & (is_odd == odd)
-        following_obs = jnp.concatenate([batch.obs[:, 1:], batch.final_obs[:, -1:]], axis=1)
         following_first = jnp.concatenate([batch.first[:, 1:], jnp.zeros_like(batch.first[:, :1])], axis=1)
-        wide = jnp.expand_dims(replaced, tuple(range(2, batch.obs.ndim)))
-        following_obs = jnp.where(wide, batch.final_obs, following_obs)
-        obs = jnp.concatenate([batch.obs[:, :1], following_obs], axis=1)
+
+        def with_successors(obs: jax.Array, final_obs: jax.Array) -> jax.Array:
+            following = jnp.concatenate([obs[:, 1:], final_obs[:, -1:]], axis=1)
+            wide = jnp.expand_dims(replaced, tuple(range(2, obs.ndim)))
+            return jnp.concatenate([obs[:, :1], jnp.where(wide, final_obs, following)], axis=1)
+
+        obs = jax.tree.map(with_successors, batch.obs, batch.final_obs)
         first = jnp.concatenate([batch.first[:, :1], following_first & ~replaced], axis=1)
         return q_of_sequences(network, params, carry, obs, first)[:, 1:]
 

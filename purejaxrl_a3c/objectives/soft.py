@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.config import Bounds, Positive, UnitInterval, configuration
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.observations import split_mask
 from purejaxrl_a3c.networks import Critics
+from purejaxrl_a3c.objectives.items import outputs_at
 from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.objectives.temporal_difference import chosen
 from purejaxrl_a3c.replay import Transitions
@@ -47,8 +49,8 @@ class Kind(NamedTuple):
 
     outputs: int
     """Numbers that a critic puts out."""
-    target_entropy: float | jax.Array
-    """In nats."""
+    target_entropy: Callable[[Observation], float | jax.Array]
+    """obs [M, ...] -> what the policy's entropy is to be there, in nats, [] or [M]."""
     taken: Callable[[Critics, Params, Observation, Action], jax.Array]
     """(critics, params, obs [M, ...], stored actions [M, ...]) -> Q-values [count, M]."""
     over_actions: Callable[[Critics, Params, Observation, Any, Noise], SoftValue]
@@ -65,11 +67,14 @@ def continuous_actions(size: int, config: SoftConfig) -> Kind:
         action = policy.sample(noise)
         return SoftValue(policy.log_prob(action), taken(critics, params, obs, action).min(axis=0))
 
-    return Kind(1, config.target_entropy * size, taken, over_actions)
+    return Kind(1, lambda obs: config.target_entropy * size, taken, over_actions)
 
 
 def discrete_actions(count: int, config: SoftConfig) -> Kind:
-    """Actions from a `Categorical` of ``count``; means over them are exact."""
+    """Actions from a `Categorical` of ``count``; means over them are exact.
+
+    The largest possible entropy is that over the legal actions.
+    """
 
     def taken(critics: Critics, params: Params, obs: Observation, action: Action) -> jax.Array:
         q = critics.apply(params, obs)
@@ -82,7 +87,13 @@ def discrete_actions(count: int, config: SoftConfig) -> Kind:
         smallest = critics.apply(params, obs).min(axis=0)
         return SoftValue(jnp.sum(probs * log_probs, axis=-1), jnp.sum(probs * smallest, axis=-1))
 
-    return Kind(count, config.target_entropy_share * math.log(count), taken, over_actions)
+    def target_entropy(obs: Observation) -> float | jax.Array:
+        _, legal = split_mask(obs)
+        if legal is None:
+            return config.target_entropy_share * math.log(count)
+        return config.target_entropy_share * jnp.log(jnp.maximum(legal.sum(-1), 1).astype(jnp.float32))
+
+    return Kind(count, target_entropy, taken, over_actions)
 
 
 def kind_of(action_space: ActionSpace, config: SoftConfig) -> Kind:
@@ -95,8 +106,7 @@ def kind_of(action_space: ActionSpace, config: SoftConfig) -> Kind:
 
 def policy_at(network: Network, params: Params, obs: Observation) -> Any:
     """The policy ``[M]`` at single observations ``[M, ...]``, by a network without memory."""
-    _, outputs = network.unroll(params, (), obs[:, None], jnp.zeros((obs.shape[0], 1), bool))
-    return jax.tree.map(lambda x: x[:, 0], outputs.policy)
+    return outputs_at(network, params, obs).policy
 
 
 def soft_gradients(
@@ -160,5 +170,8 @@ def soft_gradients(
         "entropy": entropy,
         "temperature": alpha,
     }
-    gradients = {"policy": policy_gradient, "critics": critic_gradient, "temperature": entropy - kind.target_entropy}
+    goal_entropy = kind.target_entropy(batch.obs)
+    if jnp.ndim(goal_entropy):
+        goal_entropy = jnp.mean(weight * goal_entropy) / jnp.mean(weight)
+    gradients = {"policy": policy_gradient, "critics": critic_gradient, "temperature": entropy - goal_entropy}
     return gradients, error, scalars

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from purejaxrl_a3c.networks.distributions import EpsilonGreedy
+from purejaxrl_a3c.objectives.items import outputs_at
 from purejaxrl_a3c.objectives.reports import explained_variance
 from purejaxrl_a3c.replay import Transitions
 from purejaxrl_a3c.types import Network, Observation, Params, Scalars
@@ -17,9 +18,8 @@ def chosen(q: jax.Array, action: jax.Array) -> jax.Array:
 
 def q_values(network: Network, params: Params, obs: Observation) -> jax.Array:
     """The Q-values ``[M, A]`` of single observations ``[M, ...]``, by a network without memory."""
-    _, outputs = network.unroll(params, (), obs[:, None], jnp.zeros((obs.shape[0], 1), bool))
-    policy: EpsilonGreedy = outputs.policy
-    return policy.q[:, 0]
+    policy: EpsilonGreedy = outputs_at(network, params, obs).policy
+    return policy.q
 
 
 def clipped_error_loss(error: jax.Array, limit: float | jax.Array) -> jax.Array:

@@ -37,13 +37,17 @@ def transitions(view: View, n: int, gamma: float | jax.Array) -> Transitions:
     total = jnp.sum(jnp.where(offset <= end, reward * jnp.power(gamma, offset.astype(jnp.float32)), 0.0), axis=1)
     terminal = jnp.take_along_axis(terminated, end, axis=1)[:, 0]
     discount = jnp.where(terminal, 0.0, jnp.power(gamma, end[:, 0] + 1.0))
+
+    def read_one(name: str, row: jax.Array) -> Any:
+        return jax.tree.map(lambda x: x[:, 0], view.read(name, row))
+
     first = jnp.zeros_like(end)
     return Transitions(
-        obs=view.read("obs", first)[:, 0],
-        action=view.read("action", first)[:, 0],
+        obs=read_one("obs", first),
+        action=read_one("action", first),
         reward=total,
         discount=discount,
-        next_obs=view.read("final_obs", end)[:, 0],
+        next_obs=read_one("final_obs", end),
     )
 
 

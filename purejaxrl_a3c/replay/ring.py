@@ -53,8 +53,8 @@ class Drawn(NamedTuple):
 class View(NamedTuple):
     """Drawn items of a ring."""
 
-    read: Callable[[str, jax.Array], jax.Array]
-    """(name of a field of `Rows`, offsets int32 [M, S]) -> the rows so far behind each item, [M, S, ...]."""
+    read: Callable[[str, jax.Array], Any]
+    """(name of a field of `Rows`, offsets int32 [M, S]) -> the rows so far behind each item, leaves [M, S, ...]."""
     carry: Callable[[], Any]
     """() -> the network's carry before each item, leaves [M, ...]."""
     newest: jax.Array
@@ -155,9 +155,10 @@ def make(
     def view(ring: Ring, places: Places) -> View:
         start = places.item * unit
 
-        def read(name: str, offsets: jax.Array) -> jax.Array:
-            found = getattr(ring.rows, name)[(start[:, None] + offsets) % rows, places.env[:, None]]
-            return unpack(found, getattr(example, name))
+        def read(name: str, offsets: jax.Array) -> Any:
+            row = (start[:, None] + offsets) % rows
+            found = jax.tree.map(lambda x: x[row, places.env[:, None]], getattr(ring.rows, name))
+            return jax.tree.map(unpack, found, getattr(example, name))
 
         def carry() -> Any:
             return jax.tree.map(lambda x: x[places.item, places.env], ring.rows.carry)

@@ -9,6 +9,7 @@ import numpy as np
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import check
+from purejaxrl_a3c.envs.observations import Shape, map_shape, shape_of, shapes
 from purejaxrl_a3c.run.evaluate import check_state
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Carry, Env, Key, State
@@ -109,16 +110,16 @@ def make_act(config: AlgorithmConfig, state: State | Result) -> Act:
     return act_any
 
 
-def _leading_axes(env: Env, shape: tuple[int, ...], obs: Any) -> tuple[int, ...]:
+def _leading_axes(env: Env, shape: Shape, obs: Any) -> tuple[int, ...]:
     """The axes of a batch of observations; empty for a single one."""
     read: Any = env.from_native
     for number in range(_MOST_AXES + 1):
         try:
-            found = jax.eval_shape(read, obs).shape
-        except (TypeError, ValueError, IndexError):  # such as a vmap over an axis that is not there
-            break
-        if found[number:] == shape:
-            return found[:number]
+            found = shape_of(jax.eval_shape(read, obs))
+            if map_shape(lambda one, number=number: one[number:], found) == shape:
+                return shapes(found)[0][:number]
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+            break  # such as a vmap over an axis that is not there, or another kind of observation
         read = jax.vmap(read)
     given = jax.tree.map(np.shape, obs)
     return reject("obs", given, f"of shape {shape}, as the environment shows it, or a batch of such")

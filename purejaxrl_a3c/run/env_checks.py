@@ -9,10 +9,12 @@ import numpy as np
 
 from purejaxrl_a3c import host
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.envs import wrappers
+from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.make import make_episodic
+from purejaxrl_a3c.envs.observations import random_action, split_mask
 from purejaxrl_a3c.envs.typed import wrong_types
-from purejaxrl_a3c.types import Env
+from purejaxrl_a3c.host.programs import one_of
+from purejaxrl_a3c.types import ActionSpace, Env
 
 STEPS = 2000
 """Random steps in which episodes are looked for."""
@@ -67,12 +69,18 @@ def check_outside_env(env_id: str) -> Iterator[Check]:
     yield Check("it can be made", note=f"observations {env.observation_shape}, actions {env.action_space}")
     name, ended = "random steps", 0
     try:
-        env.reset(_KEY)
+        obs = env.reset(_KEY)
+        act = jax.jit(jax.vmap(lambda key, obs: random_action(key, env.action_space, obs)))
         for number in range(STEPS // 2):
             keys = jax.random.split(jax.random.fold_in(jax.random.key(_KEY), number))
-            answer = env.step(np.asarray(jax.vmap(env.action_space.sample)(keys)))
-            if answer.obs.shape[1:] != env.observation_shape:
-                yield Check(name, f"an observation of {answer.obs.shape[1:]} instead of {env.observation_shape}")
+            answer = env.step(np.asarray(act(keys, obs)))
+            obs = answer.obs
+            if one_of(obs) != env.observation_shape:
+                yield Check(name, f"an observation of {one_of(obs)} instead of {env.observation_shape}")
+                return
+            _, mask = split_mask(obs)
+            if mask is not None and not _some_of_each(env.action_space, jnp.asarray(mask)).all():
+                yield Check(name, f"no action is legal, first after step {number + 1}")
                 return
             ended += int((answer.terminated | answer.truncated).sum())
     except Exception as error:  # of the user's code, or of `HostEnv` about what it returned
@@ -82,6 +90,17 @@ def check_outside_env(env_id: str) -> Iterator[Check]:
         env.close()
     hint = "" if ended else "; time_limit truncates episodes that may last for ever"
     yield Check(name, note=f"{ended} episodes ended in {STEPS}{hint}")
+
+
+def _all(tree: Any) -> jax.Array:
+    return jnp.stack(jax.tree.leaves(tree)).all()
+
+
+def _some_of_each(action_space: ActionSpace, mask: jax.Array) -> jax.Array:
+    """Whether there is a legal action for every choice, bool ``[...]`` for a mask ``[..., A]``."""
+    sizes = action_space.sizes if isinstance(action_space, spaces.MultiDiscrete) else (mask.shape[-1],)
+    parts = jnp.split(mask, np.cumsum(sizes)[:-1].tolist(), axis=-1)
+    return jnp.stack([part.any(-1) for part in parts]).all(0)
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:
@@ -98,7 +117,7 @@ def _storable(env: Env) -> str | None:
 def _one_step(env: Env, number: int = 0) -> Any:
     key_reset, key_action, key_step = jax.random.split(jax.random.key(number), 3)
     state, obs = env.reset(key_reset)
-    return obs, env.step(key_step, state, env.action_space.sample(key_action))
+    return obs, env.step(key_step, state, random_action(key_action, env.action_space, obs))
 
 
 def _purity(env: Env) -> str | None:
@@ -117,7 +136,7 @@ def _mapped(env: Env) -> str | None:
     def act(number: jax.Array) -> Any:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(_KEY), number), 3)
         state, obs = env.reset(keys[0])
-        return obs, env.step(keys[2], state, env.action_space.sample(keys[1]))
+        return obs, env.step(keys[2], state, random_action(keys[1], env.action_space, obs))
 
     numbers = jnp.arange(4)
     mapped = jax.jit(jax.vmap(act))(numbers)
@@ -143,30 +162,35 @@ def _episodes(env: Env) -> str | None:
     resetting = wrappers.auto_reset(wrappers.record_episodes(env))
 
     def step(carry: Any, key: jax.Array) -> Any:
-        state, _ = carry
+        state, obs = carry
         key_action, key_step, key_reset = jax.random.split(key, 3)
-        keys, action = jnp.stack([key_step, key_reset]), env.action_space.sample(key_action)
+        keys, action = jnp.stack([key_step, key_reset]), random_action(key_action, env.action_space, obs)
         _, bare = env.step(key_step, state.env.env, action)
         state, timestep = resetting.step(keys, state, action)
         _, again = env.reset(key_reset)
         last = timestep.terminated | timestep.truncated
-        finite = jnp.isfinite(timestep.reward) & jnp.all(jnp.isfinite(jnp.asarray(timestep.final_obs, jnp.float32)))
-        restarted = ~last | jnp.all(timestep.obs == again)
+        numbers = timestep.reward, jax.tree.map(lambda x: x.astype(jnp.float32), timestep.final_obs)
+        finite = _all(jax.tree.map(lambda x: jnp.isfinite(x).all(), numbers))
+        restarted = ~last | _all(jax.tree.map(lambda x, y: jnp.all(x == y), timestep.obs, again))
+        _, mask = split_mask(timestep.obs)
+        legal = jnp.bool_(True) if mask is None else _some_of_each(env.action_space, mask)
         lengths = jnp.where(last, timestep.episode_length, 0)
-        return (state, timestep.obs), (finite, bare.terminated & bare.truncated, restarted, last, lengths)
+        return (state, timestep.obs), (finite, bare.terminated & bare.truncated, restarted, legal, last, lengths)
 
     @jax.jit
     def run() -> Any:
         key_reset, key_run = jax.random.split(jax.random.key(_KEY))
         return jax.lax.scan(step, resetting.reset(key_reset), jax.random.split(key_run, STEPS))[1]
 
-    finite, both, restarted, last, lengths = (np.asarray(x) for x in run())
+    finite, both, restarted, legal, last, lengths = (np.asarray(x) for x in run())
     if not finite.all():
         return f"a reward or an observation is not finite, first at step {np.argmin(finite) + 1}"
     if both.any():
         return f"a step is both terminated and truncated, first step {np.argmax(both) + 1}"
     if not restarted.all():
         return "after an episode the next one does not begin as reset says"
+    if not legal.all():
+        return f"no action is legal, first after step {np.argmin(legal) + 1}"
     if not last.any():
         return f"note: none ended in {STEPS} random steps; time_limit truncates episodes that may last for ever"
     ended = lengths[last]

@@ -109,7 +109,11 @@ class _Batched(NamedTuple):
         def of_batch(one: Any) -> Any:
             return jax.ShapeDtypeStruct((size, *one.shape), one.dtype)
 
-        return of_batch(self.obs), [of_batch(one) for one in self.carry], jax.ShapeDtypeStruct((size,), bool)
+        return (
+            jax.tree.map(of_batch, self.obs),
+            [of_batch(one) for one in self.carry],
+            jax.ShapeDtypeStruct((size,), bool),
+        )
 
 
 def _batched(config: Any, state: State) -> _Batched:
@@ -146,7 +150,7 @@ def describe(config: Any, state: State) -> dict[str, Any]:
         return {"shape": list(one.shape), "dtype": str(one.dtype)}
 
     return {
-        "obs": described(policy.obs),
+        "obs": jax.tree.map(described, policy.obs),
         "action": described(policy.action),
         "carry": [described(one) for one in policy.carry],
         "config": to_json(config),
@@ -157,7 +161,8 @@ def to_onnx(config: Any, state: State) -> bytes:
     """The policy as a model of ONNX for batches of any size.
 
     Its inputs are ``obs``, ``first``, ``carry_0``, ``carry_1`` and so on, as those of `to_stablehlo`, and its outputs
-    ``action``, ``next_carry_0`` and so on. With ONNX Runtime, at the start of episodes::
+    ``action``, ``next_carry_0`` and so on. An observation of several arrays has an input for each, such as
+    ``obs.action_mask``. With ONNX Runtime, at the start of episodes::
 
         session = onnxruntime.InferenceSession("policy.onnx")
         names = [one.name for one in session.get_inputs()]
@@ -168,19 +173,22 @@ def to_onnx(config: Any, state: State) -> bytes:
 
     policy = _batched(config, state)
     obs, leaves, first = policy.types
+    named, structure = jax.tree_util.tree_flatten_with_path(obs)
+    arrays, count = [one for _, one in named], len(named)
 
-    def flat_policy(obs: jax.Array, first: jax.Array, *leaves: jax.Array) -> tuple[jax.Array, ...]:
-        action, carry = policy.function(obs, list(leaves), first)
+    def flat_policy(*inputs: jax.Array) -> tuple[jax.Array, ...]:
+        obs = jax.tree.unflatten(structure, inputs[:count])
+        action, carry = policy.function(obs, list(inputs[count + 1 :]), inputs[count])
         return action, *carry
 
     # Traced before: while it traces, jax2onnx replaces flax's layers by ones that cannot be mapped.
-    program = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(flat_policy)(obs, first, *leaves))
+    program = jax.extend.core.jaxpr_as_fun(jax.make_jaxpr(flat_policy)(*arrays, first, *leaves))
     number = range(len(leaves))
     model = convert(
         program,
-        inputs=[obs, first, *leaves],
+        inputs=[*arrays, first, *leaves],
         model_name="policy",
-        input_names=["obs", "first", *(f"carry_{i}" for i in number)],
+        input_names=[*(_name(["obs", *keys]) for keys, _ in named), "first", *(f"carry_{i}" for i in number)],
         output_names=["action", *(f"next_carry_{i}" for i in number)],
     )
     return model.SerializeToString()
@@ -207,16 +215,26 @@ def load_policy(folder: str | Path) -> Policy:
     told = json.loads(description.read_text())
 
     def policy(obs: Any, carry: list[jax.Array] | None = None, first: Any = None) -> tuple[jax.Array, list[jax.Array]]:
-        obs = jnp.asarray(obs, told["obs"]["dtype"])
-        if list(obs.shape[1:]) != told["obs"]["shape"] or not obs.ndim:
-            reject("obs", obs.shape, f"of shape [N, {', '.join(map(str, told['obs']['shape']))}]")
-        number = obs.shape[0]
+        obs = _as_described(obs, told["obs"], "obs")
+        number = jax.tree.leaves(obs)[0].shape[0]
         first = jnp.broadcast_to(carry is None if first is None else jnp.asarray(first), (number,))
         if carry is None:
             carry = [jnp.zeros((number, *one["shape"]), one["dtype"]) for one in told["carry"]]
         return call(obs, carry, first)
 
     return policy
+
+
+def _as_described(obs: Any, told: dict[str, Any], name: str) -> Any:
+    """A batch of observations as arrays, after a check of their shapes."""
+    if not isinstance(told.get("shape"), list):  # several arrays
+        if not isinstance(obs, dict) or obs.keys() != told.keys():
+            reject(name, sorted(obs) if isinstance(obs, dict) else np.shape(obs), f"a dict with {', '.join(told)}")
+        return {key: _as_described(obs[key], told[key], f"{name}.{key}") for key in told}
+    obs = jnp.asarray(obs, told["dtype"])
+    if list(obs.shape[1:]) != told["shape"] or not obs.ndim:
+        reject(name, obs.shape, f"of shape [N, {', '.join(map(str, told['shape']))}]")
+    return obs
 
 
 def _check_installed(name: Format) -> None:

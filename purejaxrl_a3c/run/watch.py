@@ -154,8 +154,10 @@ def _intention(outputs: Outputs, action: np.ndarray) -> tuple[np.ndarray, tuple[
     if isinstance(policy, Categorical):
         return np.exp(np.asarray(policy.log_probs)), (int(action),), value
     if isinstance(policy, EpsilonGreedy):
-        low, high = np.min(policy.q), np.max(policy.q)
-        return (policy.q - low) / (high - low if high > low else 1), (int(action),), value
+        legal = np.ones(np.shape(policy.q), bool) if policy.legal is None else policy.legal
+        low, high = np.min(policy.q, where=legal, initial=np.inf), np.max(policy.q)
+        bars = (policy.q - low) / (high - low if high > low else 1)
+        return np.where(legal, bars, 0), (int(action),), value
     if isinstance(policy, MultiCategorical):
         begins = np.cumsum([0, *policy.sizes[:-1]])
         return np.concatenate([np.exp(one.log_probs) for one in policy.choices]), tuple(begins + action), value

@@ -14,6 +14,7 @@ import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.observations import MASK, Shape, map_shape
 from purejaxrl_a3c.types import ActionSpace, Env
 
 PREFIXES = ("gym", "ale", "vizdoom")
@@ -24,9 +25,9 @@ _SHRINK = 4  # pixels of ViZDoom's screen, in each direction, that become one
 class Interface(NamedTuple):
     """Observations and actions of an environment, for an agent."""
 
-    observation_shape: tuple[int, ...]
-    observation_dtype: Any  # uint8 for images, else float32
-    observe: Callable[[np.ndarray], np.ndarray]
+    observation_shape: Shape
+    observation_dtype: Any  # of each array: uint8 for images, bool for a mask, else float32
+    observe: Callable[[Any], Any]
     """Its observations ``[N, ...]`` -> those that agents see, ``[N, *observation_shape]``."""
     action_space: ActionSpace
     to_native: Callable[[np.ndarray], np.ndarray]
@@ -51,7 +52,7 @@ def make(env_id: str, name: str) -> Env:
 
     def reset(key: Any) -> tuple[Any, jax.Array]:
         del key
-        return (), jnp.zeros(interface.observation_shape, interface.observation_dtype)
+        return (), map_shape(jnp.zeros, interface.observation_shape, interface.observation_dtype)
 
     def step(key: Any, state: Any, action: Any) -> NoReturn:
         del key, state, action
@@ -157,8 +158,9 @@ def _snake_case(name: str) -> str:
 def interface_of(env_id: str, observations: Any, actions: Any) -> Interface:
     """The `Interface` of an environment with these spaces of Gymnasium.
 
-    An integer observation becomes a one-hot vector. Images of bytes whose first axis is the channels, as those of the
-    Arcade Learning Environment, get them last.
+    Integers become one-hot vectors. Images of bytes whose first axis is the channels, as those of the Arcade Learning
+    Environment, get them last. Spaces of several parts become dicts, in which ``action_mask`` is a mask; the parts of a
+    tuple are called ``0``, ``1`` and so on.
 
     Raises:
         InputError: for a space that agents cannot see or act in.
@@ -178,18 +180,44 @@ def interface_of(env_id: str, observations: Any, actions: Any) -> Interface:
     checks.reject("env_id", env_id, f"an environment with discrete or continuous actions, not {actions}")
 
 
-def _observations(env_id: str, theirs: Any, space: Any) -> tuple[tuple[int, ...], Any, Callable[[Any], np.ndarray]]:
+def _observations(env_id: str, theirs: Any, space: Any) -> tuple[Shape, Any, Callable[[Any], Any]]:
     """Shape and dtype of what agents see, and the function that makes it of observations ``[N, ...]``."""
+    if isinstance(space, theirs.Dict):
+        return _parts(env_id, theirs, {name: (name, part) for name, part in space.spaces.items()})
+    if isinstance(space, theirs.Tuple):
+        return _parts(env_id, theirs, {str(i): (i, part) for i, part in enumerate(space.spaces)})
     if isinstance(space, theirs.Discrete):
         one_hot = np.eye(int(space.n), dtype=np.float32)
         return (int(space.n),), np.float32, lambda obs: one_hot[np.asarray(obs) - space.start]
+    if isinstance(space, theirs.MultiDiscrete) and len(space.shape) == 1:
+        tables = [np.eye(int(n), dtype=np.float32) for n in space.nvec]
+
+        def each(obs: Any) -> np.ndarray:
+            columns = np.asarray(obs) - space.start
+            return np.concatenate([table[columns[:, i]] for i, table in enumerate(tables)], axis=1)
+
+        return (int(space.nvec.sum()),), np.float32, each
+    if isinstance(space, theirs.MultiBinary):
+        return space.shape, np.float32, lambda obs: np.asarray(obs, np.float32)
     if not isinstance(space, theirs.Box):
-        checks.reject("env_id", env_id, f"an environment whose observation is one array, not {space}")
+        checks.reject("env_id", env_id, f"an environment whose observations are arrays of numbers, not {space}")
     if space.dtype != np.uint8:
         return space.shape, np.float32, lambda obs: np.asarray(obs, np.float32)
     if len(space.shape) == 3 and space.shape[0] < min(space.shape[1:]):
         return (*space.shape[1:], space.shape[0]), np.uint8, lambda obs: np.moveaxis(np.asarray(obs), 1, -1)
     return space.shape, np.uint8, np.asarray
+
+
+def _parts(env_id: str, theirs: Any, parts: dict[str, tuple[Any, Any]]) -> tuple[Shape, Any, Callable[[Any], Any]]:
+    """As `_observations`, for parts by name: each with the key that an observation has it under, and its space."""
+    views = {name: _observations(env_id, theirs, space) for name, (_, space) in parts.items() if name != MASK}
+    if MASK in parts:
+        views[MASK] = parts[MASK][1].shape, np.bool_, lambda mask: np.asarray(mask).astype(bool)
+    return (
+        {name: view[0] for name, view in views.items()},
+        {name: view[1] for name, view in views.items()},
+        lambda obs: {name: view[2](obs[parts[name][0]]) for name, view in views.items()},
+    )
 
 
 def _to_bounds(low: Any, high: Any, bounded: Any, dtype: Any) -> Callable[[np.ndarray], np.ndarray]:

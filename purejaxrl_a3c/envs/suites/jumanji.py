@@ -1,7 +1,9 @@
 """jumanji environments as `Env`."""
 
+import dataclasses
+import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +12,21 @@ import numpy as np
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.observations import MASK, shape_of, with_mask
 from purejaxrl_a3c.envs.pictures import figure_picture
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
+
+_MOST_VALUES = 32  # of an integer that becomes a one-hot vector
 
 
 def make(env_id: str, name: str) -> Env:
     """The jumanji environment called ``name``, for one agent with discrete actions.
 
-    jumanji's observations are structs of arrays. Their ``action_mask`` is dropped: masks are not used, and each
-    environment has its own answer to an illegal action. If one array is left, it is the observation; several are joined
-    into one float32 vector. An episode terminates where its last discount is 0, and is truncated otherwise. Note that
-    most time limits of jumanji terminate.
+    jumanji's observations are structs of arrays, which become dicts; one without a mask and with a single array is that
+    array. Bounded integers of 3 to 32 values, such as the cells of a board, become one-hot vectors on a last axis. Where
+    jumanji's mask is of several choices together, as in Minesweeper, the action is one choice among all combinations.
+    An episode terminates where its last discount is 0, and is truncated otherwise. Note that most time limits of jumanji
+    terminate.
 
     Args:
         env_id: the whole name, for errors.
@@ -47,15 +53,25 @@ def make(env_id: str, name: str) -> Env:
             checks.reject("env_id", env_id, f"an environment that can be made here; jumanji says: {error}")
         if env.reward_spec.shape != ():
             checks.reject("env_id", env_id, "an environment for one agent; this one rewards several")
-        action_space = _action_space(env_id, jumanji.specs, env.action_spec)
+        spec = env.observation_spec
+        mask = getattr(spec, MASK, None)
+        action_space, to_native = _actions(env_id, jumanji.specs, env.action_spec, None if mask is None else mask.shape)
+        types = jax.eval_shape(lambda: env.reset(jax.random.key_data(jax.random.key(0)))[1].observation)
+        readers = _readers(jumanji.specs, spec, types)
+
+    def read(observation: Any) -> Observation:
+        seen = _read(readers, observation)
+        mask = seen.pop(MASK, None)
+        only = next(iter(seen.values())) if len(seen) == 1 else seen
+        return with_mask(only, None if mask is None else mask.reshape(-1))
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state, timestep = env.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
-        return state, _join(timestep.observation)
+        return state, read(timestep.observation)
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
-        state, timestep = env.step(state, action)
-        obs = _join(timestep.observation)
+        state, timestep = env.step(state, to_native(action))
+        obs = read(timestep.observation)
         terminated = timestep.last() & (timestep.discount == 0)
         truncated = timestep.last() & ~terminated
         return state, TimeStep(obs, jnp.asarray(timestep.reward, jnp.float32), terminated, truncated, final_obs=obs)
@@ -64,9 +80,10 @@ def make(env_id: str, name: str) -> Env:
     return Env(
         reset,
         step,
-        observation_shape=obs.shape,
+        observation_shape=shape_of(obs),
         action_space=action_space,
-        from_native=_join,
+        from_native=read,
+        to_native=to_native,
         render=lambda states: _render(env, states),
     )
 
@@ -88,17 +105,48 @@ def _render(env: Any, states: Sequence[Any]) -> Iterator[np.ndarray]:
             plt.close(number)
 
 
-def _action_space(env_id: str, specs: Any, spec: Any) -> spaces.Discrete | spaces.MultiDiscrete:
+def _actions(
+    env_id: str, specs: Any, spec: Any, mask: tuple[int, ...] | None
+) -> tuple[spaces.Discrete | spaces.MultiDiscrete, Callable[[Action], Any]]:
+    """Our space for a spec of actions and the shape of a mask, and the function from its actions to jumanji's."""
     if isinstance(spec, specs.DiscreteArray):
-        return spaces.Discrete(int(spec.num_values))
-    if isinstance(spec, specs.MultiDiscreteArray) and len(spec.shape) == 1:
-        return spaces.MultiDiscrete(tuple(int(n) for n in spec.num_values))
-    return checks.reject("env_id", env_id, f"an environment with discrete actions, not {spec}")
+        return spaces.Discrete(int(spec.num_values)), lambda action: action
+    if not (isinstance(spec, specs.MultiDiscreteArray) and len(spec.shape) == 1):
+        return checks.reject("env_id", env_id, f"an environment with discrete actions, not {spec}")
+    sizes = tuple(int(n) for n in spec.num_values)
+    if mask != sizes:
+        return spaces.MultiDiscrete(sizes), lambda action: action
+
+    def each_choice(action: Action) -> jax.Array:
+        return jnp.stack(jnp.unravel_index(action, sizes), axis=-1).astype(jnp.int32)
+
+    return spaces.Discrete(math.prod(sizes)), each_choice
 
 
-def _join(observation: Any) -> Observation:
-    leaves = jax.tree_util.tree_leaves_with_path(observation)
-    arrays = [array for path, array in leaves if "action_mask" not in jax.tree_util.keystr(path)]
-    if len(arrays) == 1:
-        return arrays[0]
-    return jnp.concatenate([jnp.ravel(array).astype(jnp.float32) for array in arrays])
+def _readers(specs: Any, spec: Any, types: Any) -> dict[str, Any]:
+    """For every array of a struct of jumanji the function that makes of it what agents see, as a nested dict."""
+    readers: dict[str, Any] = {}
+    for name, its_types in _fields(types).items():
+        its = getattr(spec, name)
+        readers[name] = _reader(its) if isinstance(its, specs.Array) else _readers(specs, its, its_types)
+    return readers
+
+
+def _reader(spec: Any) -> Callable[[Any], jax.Array]:
+    if not (hasattr(spec, "minimum") and np.issubdtype(spec.dtype, np.integer)):
+        return jnp.asarray
+    low, high = int(np.min(spec.minimum)), int(np.max(spec.maximum))
+    count = high - low + 1
+    return (lambda x: jax.nn.one_hot(x - low, count)) if 3 <= count <= _MOST_VALUES else jnp.asarray
+
+
+def _read(readers: dict[str, Any], observation: Any) -> dict[str, Any]:
+    values = _fields(observation)
+    return {name: one(values[name]) if callable(one) else _read(one, values[name]) for name, one in readers.items()}
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    if hasattr(struct, "_asdict"):
+        found: dict[str, Any] = struct._asdict()
+        return found
+    return {field.name: getattr(struct, field.name) for field in dataclasses.fields(struct)}

@@ -1,17 +1,21 @@
 """The single-player games of pgx as `Env`."""
 
+from typing import Any
+
 import jax
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs.observations import shape_of, with_mask
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
 def make(env_id: str, name: str) -> Env:
     """The pgx game called ``name``, for one player.
 
-    The masks of legal actions are not used: in pgx an illegal action ends the game with a reward of -1. pgx has no time
-    limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
+    The observation is a dict with the board and an ``action_mask``, because an illegal action ends the game with a
+    reward of -1. In MinAtar every action is legal, and the observation is the board alone. pgx has no time limits, and
+    some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
 
     Args:
         env_id: the whole name, for errors.
@@ -35,20 +39,23 @@ def make(env_id: str, name: str) -> Env:
         if game.num_players != 1:
             checks.reject("env_id", env_id, f"a game for one player, such as pgx/2048; this is for {game.num_players}")
 
+    def observe(state: Any) -> Observation:
+        return with_mask(state.observation, None if name.startswith("minatar-") else state.legal_action_mask)
+
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state = game.init(key)
-        return state, state.observation
+        return state, observe(state)
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         state = game.step(state, action, key)
         timestep = TimeStep(
-            obs=state.observation,
+            obs=observe(state),
             reward=state.rewards[0],
             terminated=state.terminated,
             truncated=state.truncated & ~state.terminated,
-            final_obs=state.observation,
+            final_obs=observe(state),
         )
         return state, timestep
 
     state, obs = jax.eval_shape(reset, jax.random.key(0))
-    return Env(reset, step, obs.shape, action_space=spaces.Discrete(len(state.legal_action_mask)))
+    return Env(reset, step, shape_of(obs), action_space=spaces.Discrete(len(state.legal_action_mask)))

@@ -112,6 +112,29 @@ def _same(value: Any) -> Any:
     return value
 
 
+class Player(Protocol):
+    """Chooses the moves of one of two players."""
+
+    def __call__(self, key: Key, state: EnvState, obs: Observation) -> Action:
+        """The action of the player whose turn it is.
+
+        Args:
+            key: consumed.
+            state: of the game.
+            obs: as that player sees the game.
+        """
+        ...
+
+
+class Duel(NamedTuple):
+    """A game for two, as an environment of one of them."""
+
+    against: Callable[[Player], "Env"]
+    """opponent -> the environment in which it plays."""
+    players: dict[str, Player]
+    """Opponents by name."""
+
+
 class Told(NamedTuple):
     """The wrappers around one copy of an environment that something else steps: they are told what it answers."""
 
@@ -153,6 +176,8 @@ class Env(NamedTuple):
     render: Callable[[Sequence[EnvState]], Iterable[Any]] | None = None
     """States, as NumPy arrays -> a picture of each, uint8 ``[H, W, 3]``, outside of compiled code. None: the
     observations are drawn."""
+    duel: Duel | None = None
+    """The same game against other opponents; None: there is no opponent."""
 
 
 class Outputs(NamedTuple):

@@ -1,6 +1,6 @@
 """Environments: all of them are an `Env`, whichever library they come from."""
 
-from purejaxrl_a3c.envs.config import Config, Wrappers
+from purejaxrl_a3c.envs.config import Config, Opponents, Wrappers
 from purejaxrl_a3c.envs.make import AROUND_STEPS, SUITES, changed, make, make_episodic
 from purejaxrl_a3c.envs.names import list_names
 from purejaxrl_a3c.envs.observer import Observer, make_observer
@@ -11,6 +11,7 @@ __all__ = [
     "SUITES",
     "Config",
     "Observer",
+    "Opponents",
     "Wrappers",
     "changed",
     "from_gymnax",

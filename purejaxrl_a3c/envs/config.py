@@ -1,6 +1,7 @@
 """The settings of an environment and of the wrappers around it."""
 
 import dataclasses
+from typing import Literal
 
 from purejaxrl_a3c.config import Count, CountOrZero, NonNegative, UnitInterval, configuration
 from purejaxrl_a3c.types import Env
@@ -34,6 +35,21 @@ class Wrappers:
 
 
 @configuration
+class Opponents:
+    """Who plays against the agent, in a game for two."""
+
+    opponent: Literal["random", "lookahead", "pool"] = "random"
+    """Opponent in a game for two: random takes random legal actions; lookahead wins where it can in one move, and is
+    random otherwise; pool is self-play against earlier versions of the policy (Bansal et al. 2018, arXiv 1710.03748).
+    An evaluation of an agent that was trained in self-play is against random."""
+    pool_size: Count = 4
+    """Earlier versions of the policy that the environments are shared out among, if the opponent is the pool."""
+    snapshot_every: Count = 25
+    """Iterations after which the oldest version in the pool is replaced by the present policy. So no opponent is older
+    than pool_size times as many iterations."""
+
+
+@configuration
 class Config:
     """The environment of a run."""
 
@@ -44,3 +60,5 @@ class Config:
     """Values for parameters of a gymnax environment, by name."""
     wrappers: Wrappers = Wrappers()
     """Wrappers around the environment."""
+    opponents: Opponents = Opponents()
+    """The other player of a game for two."""

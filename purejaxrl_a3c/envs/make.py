@@ -1,6 +1,7 @@
 """Makes the environment that a config describes: by name, or from an `Env` object, with wrappers around it."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ from purejaxrl_a3c.envs.observations import split_mask
 from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.envs.told import make_told
 from purejaxrl_a3c.envs.typed import wrong_types
-from purejaxrl_a3c.types import Env
+from purejaxrl_a3c.types import Duel, Env
 
 
 class MakeEpisodic(Protocol):
@@ -64,9 +65,32 @@ def make(config: Config, gamma: float | jax.Array) -> Env:
         return normalize.scale_rewards(env, gamma) if w.scale_rewards else env
 
     bare = make_episodic(config.env_id, config.env_params)
+    duel = _wrapped_duel(bare, config, wrap)
+    if duel is not None and config.opponents.opponent in duel.players:
+        return duel.against(duel.players[config.opponents.opponent])._replace(duel=duel)
     shown = dataclasses.replace(config.wrappers, **{name: getattr(Wrappers(), name) for name in AROUND_STEPS})
     told = make_told(bare, partial(wrap, w=shown)) if changed(shown) else None
-    return wrap(bare, config.wrappers)._replace(told=told)
+    return wrap(bare, config.wrappers)._replace(told=told, duel=duel)
+
+
+def _wrapped_duel(bare: Env, config: Config, wrap: Callable[[Env, Wrappers], Env]) -> Duel | None:
+    """The `Duel` of the wrapped environment, in which an opponent sees the bare one.
+
+    Raises:
+        InputError: if an opponent is asked for and there is none, or it could not see what the agent sees.
+    """
+    asked = config.opponents.opponent
+    if bare.duel is None:
+        if asked != "random":
+            reject("opponent", asked, "random: this environment is not a game for two")
+        return None
+    if asked == "pool":
+        for name in ("observe", "flatten", "frame_stack", "normalize_observations"):
+            if name in changed(config.wrappers):
+                default = getattr(Wrappers(), name)
+                reject(name, getattr(config.wrappers, name), f"{default!r} in self-play, where the opponent has none")
+    against = bare.duel.against
+    return bare.duel._replace(against=lambda player: wrap(against(player), config.wrappers))
 
 
 def changed(w: Wrappers) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Acting: what both loops do with environments, a network and exploration."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.exploration import Exploration, lasting_noise
 from purejaxrl_a3c.loops.layout import EnvLayout
+from purejaxrl_a3c.loops.opponents import Pool, as_player, shared_out
 from purejaxrl_a3c.types import (
     Carry,
     Env,
@@ -64,7 +66,13 @@ def mean_level(acting: Acting, iteration: jax.Array) -> Any:
 
 
 def collect(
-    key: Key, acting: Acting, params: Params, actor_state: rollout.ActorState, numbers: jax.Array, level: Any
+    key: Key,
+    acting: Acting,
+    params: Params,
+    actor_state: rollout.ActorState,
+    numbers: jax.Array,
+    level: Any,
+    opponents: Any = (),
 ) -> tuple[rollout.ActorState, Trajectory]:
     """Rollouts of ``L`` workers.
 
@@ -75,6 +83,7 @@ def collect(
         actor_state: leaves ``[L, B, ...]``.
         numbers: int32 ``[L]``, by which each worker's random numbers are drawn.
         level: how much each environment explores, leaves ``[L, B]``, see `levels`.
+        opponents: the `Pool` of self-play; () without.
 
     Returns:
         ``(actor_state, trajectories [L, B, T])``.
@@ -86,13 +95,21 @@ def collect(
     noise, keys = rollout.draw(acting.network, key, index)
     noise = lasting_noise(acting.exploration, noise, axis=2)
 
-    def act(params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any) -> Any:
+    def act(
+        opponent: Params, params: Params, actor_state: rollout.ActorState, noise: Any, keys: Key, level: Any
+    ) -> Any:
         def behave(policy: Any) -> Any:
             return acting.exploration.behave(policy, level)
 
-        return rollout.unroll(acting.env, acting.network, params, actor_state, noise, keys, behave)
+        env = acting.env
+        if opponent is not None:
+            assert env.duel is not None
+            env = env.duel.against(as_player(acting.network, opponent, behave))
+        return rollout.unroll(env, acting.network, params, actor_state, noise, keys, behave)
 
-    return jax.vmap(jax.vmap(act, (None, 0, 0, 0, 0)))(params, actor_state, noise, keys, level)
+    if isinstance(opponents, Pool):
+        return shared_out(act, opponents)(params, actor_state, noise, keys, level)
+    return jax.vmap(jax.vmap(partial(act, None), (None, 0, 0, 0, 0)))(params, actor_state, noise, keys, level)
 
 
 def exploring_policy(

@@ -10,6 +10,7 @@ from purejaxrl_a3c.loops.acting import Acting, collect, levels
 from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import episode_sums
+from purejaxrl_a3c.loops.opponents import Opponents, no_opponents
 from purejaxrl_a3c.loops.origin import Origin
 from purejaxrl_a3c.objectives import no_target_network
 from purejaxrl_a3c.types import (
@@ -36,6 +37,7 @@ class State(NamedTuple):
     iteration: jax.Array  # int32 []: iterations done
     bonus: Any  # the state of the `Bonus`; () without one
     target: Any  # the state of the `TargetNetwork`; () without one
+    opponents: Any  # the `Pool` of self-play; () without
     origin: Origin  # the settings that it belongs to; no array
 
 
@@ -51,6 +53,7 @@ class Parts(NamedTuple):
     origin: Origin
     exploration: Exploration = no_exploration()
     target: TargetNetwork = no_target_network()
+    opponents: Opponents = no_opponents()
 
     @property
     def acting(self) -> Acting:
@@ -85,7 +88,9 @@ def at_once(key: Key, parts: Parts, rule: UpdateRule, state: State) -> Iteration
     """An iteration in which all workers act and one update follows."""
     keys, workers = keys_of(key), parts.layout.own_workers()
     params, level = rule.actor(state.learner), levels(parts.acting, state.iteration, workers)
-    actor_state, trajectories = collect(keys.act, parts.acting, params, state.actor_state, workers, level)
+    actor_state, trajectories = collect(
+        keys.act, parts.acting, params, state.actor_state, workers, level, state.opponents
+    )
     return learn_from(keys, parts, rule, state, params, level, actor_state, trajectories)
 
 
@@ -128,7 +133,7 @@ def in_batches(key: Key, parts: Parts, rule: ClockedRule, state: State) -> Itera
         learner, batch = rule.next_batch(key_batch, learner, workers - done)
         acting = jax.tree.map(lambda x: x[batch.workers], actor_state)
         params, level = rule.actor(learner, batch), levels(parts.acting, state.iteration, own_workers[batch.workers])
-        acting, trajectories = collect(key_act, parts.acting, params, acting, batch.number, level)
+        acting, trajectories = collect(key_act, parts.acting, params, acting, batch.number, level, state.opponents)
         trajectories = parts.target.annotate(state.target, params, level, trajectories)
         learner, reported = rule.update(key_update, learner, parts.objective, trajectories, batch)
         # Rollouts of workers that do not push in this batch are discarded; they are redone from the same snapshot.

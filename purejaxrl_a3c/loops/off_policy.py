@@ -80,6 +80,8 @@ def make_parts(
     Raises:
         InputError: naming the setting, its value and what is accepted.
     """
+    if observed.opponents.opponent == "pool":
+        reject("opponent", "pool", "random or lookahead, where experience is replayed")
     priorities = experience.priorities
     buffer = replay.make(
         example_rows(env, agent),

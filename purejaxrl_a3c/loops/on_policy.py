@@ -15,6 +15,7 @@ from purejaxrl_a3c.loops.exploration import Exploration, no_exploration
 from purejaxrl_a3c.loops.iteration import Iteration, Parts, State, at_once, in_batches, keys_of, learn_from
 from purejaxrl_a3c.loops.layout import EnvLayout
 from purejaxrl_a3c.loops.metrics import make_metrics
+from purejaxrl_a3c.loops.opponents import make_opponents
 from purejaxrl_a3c.loops.origin import origin
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.objectives import no_target_network
@@ -86,7 +87,8 @@ def on_policy(
     target = make_target(made, exploration.behave) if make_target else no_target_network()
     estimator = bonus.estimator(made, gamma) if bonus else target.estimator(made, gamma)
     objective = make_objective(made, estimator=estimator)
-    parts = Parts(made_env, made, objective, rule, layout, bonus, origin(env, network), exploration, target)
+    opponents = make_opponents(env.opponents, made, layout.envs_here)
+    parts = Parts(made_env, made, objective, rule, layout, bonus, origin(env, network), exploration, target, opponents)
     return algorithm(parts, env)
 
 
@@ -107,6 +109,7 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
             "iteration": -1,
             "bonus": bonus.split(state.bonus, axis) if bonus else (),
             "target": copied(state.target),
+            "opponents": copied(state.opponents),
         }
         return state._replace(**axes)
 
@@ -175,10 +178,12 @@ def finish(parts: Parts, state: State, done: Iteration) -> tuple[State, Metrics]
     iteration = state.iteration + 1
     losses = means_over_pushes(done.reported, iteration)
     losses |= parts.exploration.report(acting.mean_level(parts.acting, state.iteration))
+    losses |= parts.opponents.report(state.opponents, state.iteration)
     metrics = make_metrics(layout, iteration, losses, done.sums)
     actor_state = done.actor_state._replace(env=states)
     target = parts.target.update(state.target, done.learner.params, iteration)
-    return State(done.learner, actor_state, iteration, done.bonus, target, parts.origin), metrics
+    opponents = parts.opponents.update(state.opponents, done.learner.params, iteration)
+    return State(done.learner, actor_state, iteration, done.bonus, target, opponents, parts.origin), metrics
 
 
 def init(key: Key, parts: Parts, pretrained: Pretrained | None = None) -> State:
@@ -201,7 +206,8 @@ def start_learning(
     if bonus is not None:
         assert isinstance(rule, UpdateRule)
         started = warm_up(key_bonus, parts, rule.actor(learner), bonus, actor_state)
-    return State(learner, actor_state, jnp.int32(0), started, parts.target.init(params), parts.origin)
+    target, opponents = parts.target.init(params), parts.opponents.init(params)
+    return State(learner, actor_state, jnp.int32(0), started, target, opponents, parts.origin)
 
 
 def rollout_types(parts: Parts, learner: Any, rule: ClockedRule, actor_state: rollout.ActorState) -> Trajectory:
@@ -213,7 +219,8 @@ def rollout_types(parts: Parts, learner: Any, rule: ClockedRule, actor_state: ro
         acting_state = jax.tree.map(lambda x: x[batch.workers], actor_state)
         level = acting.levels(parts.acting, jnp.int32(0), parts.layout.own_workers()[batch.workers])
         params = rule.actor(learner, batch)
-        trajectories = acting.collect(key, parts.acting, params, acting_state, batch.number, level)[1]
+        opponents = parts.opponents.init(learner.params)
+        trajectories = acting.collect(key, parts.acting, params, acting_state, batch.number, level, opponents)[1]
         return parts.target.annotate(parts.target.init(learner.params), params, level, trajectories)
 
     return jax.eval_shape(act)
@@ -223,13 +230,14 @@ def warm_up(key: Key, parts: Parts, params: Params, bonus: Bonus, actor_state: r
     """The bonus's state after some rollouts of the untrained policy. The run itself does not continue from these."""
     layout = parts.layout
     key_init, key_act = jax.random.split(key)
+    opponents = parts.opponents.init(jax.tree.map(lambda x: x[0], params))
     level = acting.levels(parts.acting, jnp.int32(0), layout.own_workers())
 
     def observe(i: jax.Array, loop: tuple[rollout.ActorState, Any]) -> tuple[rollout.ActorState, Any]:
         actor_state, state = loop
         numbers = layout.own_workers()
         key = jax.random.fold_in(key_act, i)
-        actor_state, rows = acting.collect(key, parts.acting, params, actor_state, numbers, level)
+        actor_state, rows = acting.collect(key, parts.acting, params, actor_state, numbers, level, opponents)
         return actor_state, bonus.observe(state, rows)
 
     started = actor_state, bonus.init(key_init, (layout.workers_here, layout.envs_here))

@@ -12,6 +12,7 @@ from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import check, flat, is_concrete, replace, with_array_floats
 from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops.opponents import as_player
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Algorithm, Env, Key, Noise, State, TimeStep
 
@@ -23,6 +24,7 @@ def evaluate(
     episodes: int = 128,
     deterministic: bool = False,
     max_steps: int = 200_000,
+    opponent: State | Result | str | None = None,
 ) -> jax.Array:
     """Undiscounted returns of whole episodes under the policy of ``state``.
 
@@ -38,6 +40,8 @@ def evaluate(
         episodes: ``N``, an int >= 1.
         deterministic: take the most probable action instead of a sampled one.
         max_steps: steps of an episode after which the evaluation gives up; a deterministic policy may never end one.
+        opponent: in a game for two, the name of an opponent, or another trained state of the same ``config``, whose
+            actions are sampled; None: the opponent of ``config``, and random after self-play.
 
     Returns:
         float32 ``[N]``. NaN if a parameter of the policy is not finite and, where the function is traced, for an
@@ -50,7 +54,10 @@ def evaluate(
     check_count("max_steps", max_steps)
     check(config)
     state = state.state if isinstance(state, Result) else state
-    found = _evaluate(with_array_floats(config), state, randomness.as_key(key), episodes, deterministic, max_steps)
+    config, opponent = _with_opponent(config, opponent)
+    found = _evaluate(
+        with_array_floats(config), state, randomness.as_key(key), episodes, deterministic, max_steps, opponent
+    )
     if is_concrete(found.ended) and not np.all(found.ended):
         unfinished = f"{int(np.sum(~np.asarray(found.ended)))} of {episodes} episodes"
         accepted = f"set, or max_steps larger: {unfinished} had not ended after {max_steps:,} steps"
@@ -67,12 +74,41 @@ class Episodes(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("episodes", "deterministic", "max_steps"))
-def _evaluate(config: Any, state: State, key: Key, episodes: int, deterministic: bool, max_steps: int) -> Episodes:
+def _evaluate(
+    config: Any, state: State, key: Key, episodes: int, deterministic: bool, max_steps: int, opponent: State | None
+) -> Episodes:
     algorithm = build(config)
     check_state(algorithm, state)
+    if opponent is not None:
+        check_state(algorithm, opponent)
+        algorithm = against(algorithm, opponent)
     found = run_episodes(algorithm, state, key, episodes, deterministic, max_steps)
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner.params)]).all()
     return found._replace(returns=jnp.where(finite, found.returns, jnp.nan))
+
+
+def _with_opponent(config: Any, opponent: State | Result | str | None) -> tuple[Any, State | None]:
+    """The config of an evaluation against this opponent, and the state of the opponent if it is a trained one."""
+    if opponent is None or isinstance(opponent, str):
+        return (config if opponent is None else replace(config, opponent=opponent)), None
+    if build(config).env.duel is None:
+        reject("opponent", "a trained state", "None: this environment is not a game for two")
+    return config, opponent.state if isinstance(opponent, Result) else opponent
+
+
+def against(algorithm: Algorithm, opponent: State) -> Algorithm:
+    """``algorithm`` whose evaluation is against the policy of another state, which may have no memory."""
+    duel, policy = algorithm.env.duel, algorithm.policy(opponent)
+    assert duel is not None
+    if jax.tree.leaves(algorithm.network.carry()):
+        reject("core", "a recurrent one", "feed_forward, for an agent that plays as an opponent")
+    env = duel.against(as_player(algorithm.network._replace(step=lambda params, *seen: policy(*seen)), None))
+
+    def eval_env(state: State) -> Env:
+        assert env.freeze is not None
+        return env.freeze(jax.tree.map(lambda x: x[0, 0], state.actor_state.env))
+
+    return algorithm._replace(eval_env=eval_env)
 
 
 def run_episodes(

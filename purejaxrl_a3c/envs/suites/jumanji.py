@@ -22,11 +22,11 @@ _MOST_VALUES = 32  # of an integer that becomes a one-hot vector
 def make(env_id: str, name: str) -> Env:
     """The jumanji environment called ``name``, for one agent with discrete actions.
 
-    jumanji's observations are structs of arrays, which become dicts; one without a mask and with a single array is that
-    array. Bounded integers of 3 to 32 values, such as the cells of a board, become one-hot vectors on a last axis. Where
-    jumanji's mask is of several choices together, as in Minesweeper, the action is one choice among all combinations.
-    An episode terminates where its last discount is 0, and is truncated otherwise. Note that most time limits of jumanji
-    terminate.
+    jumanji's observations are structs of arrays, which become dicts; a single array without a mask is the observation
+    itself. Bounded integers of 3 to 32 values, such as the cells of a board, become one-hot vectors on a last axis.
+    Where jumanji's mask is of several choices together, as in Minesweeper, the action is one choice among all
+    combinations. An episode terminates where its last discount is 0, and is truncated otherwise. Note that most time
+    limits of jumanji terminate.
 
     Args:
         env_id: the whole name, for errors.

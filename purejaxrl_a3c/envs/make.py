@@ -84,6 +84,8 @@ def _wrapped_duel(bare: Env, config: Config, wrap: Callable[[Env, Wrappers], Env
         if asked != "random":
             reject("opponent", asked, "random: this environment is not a game for two")
         return None
+    if asked != "pool" and asked not in bare.duel.players:
+        reject("opponent", asked, f"one of {', '.join(bare.duel.players)}, pool in this game")
     if asked == "pool":
         for name in ("observe", "flatten", "frame_stack", "normalize_observations"):
             if name in changed(config.wrappers):

@@ -1,5 +1,6 @@
 """The trained agent as a function of observations."""
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -82,7 +83,7 @@ def make_act(config: AlgorithmConfig, state: State | Result) -> Act:
             carry = ActCarry(remembered, network.carry())
         else:
             starting, going_on = (remembered, shown), observer.later(carry.observer, obs)
-            remembered, shown = jax.tree.map(lambda x, y: jnp.where(first, x, y), starting, going_on)
+            remembered, shown = jax.tree.map(partial(_choose, first), starting, going_on)
         memory, outputs = policy(carry.network, shown, first)
         if key is None:
             action = outputs.policy.mode()
@@ -108,6 +109,11 @@ def make_act(config: AlgorithmConfig, state: State | Result) -> Act:
         return function(read(obs), carry, first, key)
 
     return act_any
+
+
+def _choose(first: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    # ONNX Runtime cannot choose between arrays of booleans.
+    return (first & x) | (~first & y) if x.dtype == bool else jnp.where(first, x, y)
 
 
 def _leading_axes(env: Env, shape: Shape, obs: Any) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from purejaxrl_a3c.run.prepare import check_platform
 from purejaxrl_a3c.run.progress import say, waiting
 from purejaxrl_a3c.run.recording import check_output
 from purejaxrl_a3c.run.request import Request, read_config, read_earlier, value_of
-from purejaxrl_a3c.run.session import DIVERGED, evaluate_runs, train
+from purejaxrl_a3c.run.session import DIVERGED, Elsewhere, evaluate_runs, train
 from purejaxrl_a3c.run.stopped import Stopped
 from purejaxrl_a3c.run.sweep_command import sweep_command
 from purejaxrl_a3c.run.tuned import tuned
@@ -97,9 +97,9 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
     elif argv[0] == "envs":
         print("\n".join(envs.list_names(*argv[1:2])))
     elif argv[0] == "evaluate":
-        folders, options, env_id = parse_evaluate(argv[1:])
+        folders, options, elsewhere = parse_evaluate(argv[1:])
         with _cached_compilations(console):
-            evaluate_runs(folders, options, console, env_id)
+            evaluate_runs(folders, options, console, elsewhere)
     elif argv[0] == "compare":
         folders, out = parse_compare(argv[1:])
         out = unused(out, out.suffix)
@@ -179,8 +179,8 @@ def parse(argv: list[str]) -> Request:
     return Request(name, replace(configs[name], **values), options, earlier)
 
 
-def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options, str | None]:
-    """Folders, options and environment of ``evaluate``; exits with a message if the arguments do not parse."""
+def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options, Elsewhere]:
+    """Folders, options and surroundings of ``evaluate``; exits with a message if the arguments do not parse."""
     texts = docstrings(Options)
 
     def described(name: str, kind: Any) -> Any:
@@ -195,17 +195,21 @@ def parse_evaluate(argv: list[str]) -> tuple[list[Path], Options, str | None]:
         env_id: Annotated[
             str | None, tyro.conf.arg(help="Another environment than that of training, which looks like it.")
         ] = None,
-    ) -> tuple[list[Path], Options, str | None]:
+        opponent: Annotated[
+            str | None,
+            tyro.conf.arg(help="Opponent in a game for two: random, lookahead, or the folder of another run like it."),
+        ] = None,
+    ) -> tuple[list[Path], Options, Elsewhere]:
         """Evaluate the trained agents in the folders of runs, in which nothing is changed."""
         options = Options(seed=seed, evaluation_episodes=evaluation_episodes, sample_actions=sample_actions, json=json)
-        return runs, options, env_id
+        return runs, options, Elsewhere(env_id, opponent)
 
     for name in ("evaluation_episodes", "sample_actions", "json"):
         evaluate.__annotations__[name] = described(name, evaluate.__annotations__[name])
-    runs, options, env_id = tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
+    runs, options, elsewhere = tyro.cli(evaluate, prog="purejaxrl-a3c evaluate", args=argv)
     if not runs:
         reject("runs", "nothing", "at least one folder of a run")
-    return runs, options, env_id
+    return runs, options, elsewhere
 
 
 def parse_compare(argv: list[str]) -> tuple[list[Path], Path]:

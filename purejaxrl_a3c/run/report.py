@@ -38,12 +38,17 @@ def evaluation_key(seed: int) -> Key:
     return jax.random.wrap_key_data(jnp.array([1, seed], jnp.uint32), impl="threefry2x32")
 
 
-def evaluate_state(config: Any, state: State, options: Options, console: Console, frames: int = 0) -> np.ndarray:
-    """Returns of whole episodes, float32 ``[evaluation_episodes]``; ``frames`` makes them others than at the end."""
+def evaluate_state(
+    config: Any, state: State, options: Options, console: Console, frames: int = 0, opponent: State | str | None = None
+) -> np.ndarray:
+    """Returns of whole episodes, float32 ``[evaluation_episodes]``; ``frames`` makes them others than at the end.
+
+    ``opponent`` is that of `evaluate`, in a game for two.
+    """
     with waiting(console, "evaluating") if not frames else contextlib.nullcontext():
         key, deterministic = evaluation_key(options.seed), not options.sample_actions
         key = jax.random.fold_in(key, frames) if frames else key
-        return evaluate(config, state, key, options.evaluation_episodes, deterministic)
+        return evaluate(config, state, key, options.evaluation_episodes, deterministic, opponent)
 
 
 def describe_returns(returns: np.ndarray) -> str:

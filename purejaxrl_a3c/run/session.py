@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -89,14 +89,21 @@ def train(request: Request, console: Console, interrupts: Interrupts) -> int:
     return DIVERGED if diverged else 0
 
 
-def evaluate_runs(paths: list[Path], options: Options, console: Console, env_id: str | None = None) -> None:
+class Elsewhere(NamedTuple):
+    """Where an agent is evaluated, if not as it was trained."""
+
+    env_id: str | None = None  # another environment
+    opponent: str | None = None  # of a game for two: its name, or the folder of another run
+
+
+def evaluate_runs(paths: list[Path], options: Options, console: Console, elsewhere: Elsewhere) -> None:
     """Evaluate the trained agents in folders of runs, in which nothing is changed, and say how they do together.
 
     Args:
         paths: of the folders.
         options: of which those of the evaluation count, and the seed.
         console: for everything but the lines of JSON.
-        env_id: another environment than that of training.
+        elsewhere: another environment or opponent than that of training.
 
     Raises:
         InputError: if there is no sound checkpoint in a folder, or the other environment looks otherwise.
@@ -105,7 +112,7 @@ def evaluate_runs(paths: list[Path], options: Options, console: Console, env_id:
     for path in paths:
         if len(paths) > 1:
             say(console, f"{path}:")
-        means.append(evaluate_run(path, options, console, env_id))
+        means.append(evaluate_run(path, options, console, elsewhere))
     if len(paths) > 1:
         found = estimate(np.array(means))
         interval = f"{found.low:.1f} to {found.high:.1f}"
@@ -115,14 +122,14 @@ def evaluate_runs(paths: list[Path], options: Options, console: Console, env_id:
             print(json.dumps({"runs": len(paths), **{name: float(x) for name, x in summary.items()}}), flush=True)
 
 
-def evaluate_run(path: Path, options: Options, console: Console, env_id: str | None = None) -> float:
+def evaluate_run(path: Path, options: Options, console: Console, elsewhere: Elsewhere) -> float:
     """Evaluate the trained agent in a run's folder, in which nothing is changed.
 
     Args:
         path: of the folder.
         options: of which those of the evaluation count, and the seed.
         console: for everything but the line of JSON.
-        env_id: another environment than that of training.
+        elsewhere: another environment or opponent than that of training.
 
     Returns:
         The mean return.
@@ -136,10 +143,13 @@ def evaluate_run(path: Path, options: Options, console: Console, env_id: str | N
     for note in prepare.notes_on_damage(earlier.found):
         say(console, f"note: {note}", style="yellow")
     config, state = earlier.config, load.read_state(earlier)
-    if env_id is not None:
-        config, state = in_environment(config, state, env_id)
+    if elsewhere.env_id is not None:
+        config, state = in_environment(config, state, elsewhere.env_id)
+    opponent: Any = elsewhere.opponent
+    if opponent is not None and (Path(opponent) / "config.json").exists():
+        opponent = load.read_state(read_earlier(Path(opponent), "opponent"))
     request = Request(earlier.name, config, options)
-    returns = evaluate_state(config, state, options, console)
+    returns = evaluate_state(config, state, options, console, opponent=opponent)
     frames = earlier.found.iteration * build(earlier.config).frames_per_step
     say(console, f"{describe_returns(returns)}, after {frames:,} frames")
     if options.json:

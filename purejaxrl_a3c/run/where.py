@@ -79,7 +79,12 @@ def compile_run(config: Any, options: Options, on: Devices | None, pretrained: P
     return chunks.compile_run(config, on, pretrained)
 
 
-def evaluate(config: Any, state: State, key: Key, episodes: int, deterministic: bool) -> np.ndarray:
-    """Undiscounted returns of whole episodes, float32 ``[episodes]``."""
-    function: Any = host.evaluate if is_outside(config) else evaluate_in_jax
-    return np.asarray(function(config, state, key, episodes, deterministic))
+def evaluate(
+    config: Any, state: State, key: Key, episodes: int, deterministic: bool, opponent: State | str | None = None
+) -> np.ndarray:
+    """Undiscounted returns of whole episodes, float32 ``[episodes]``; ``opponent`` as of `run.evaluate.evaluate`."""
+    if not is_outside(config):
+        return np.asarray(evaluate_in_jax(config, state, key, episodes, deterministic, opponent=opponent))
+    if opponent is not None:
+        reject("opponent", opponent, "left out: this environment is not a game for two")
+    return np.asarray(host.evaluate(config, state, key, episodes, deterministic))

@@ -1,17 +1,14 @@
 """The games of pgx as `Env`, for one player, and for two of whom one is the agent."""
 
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.envs.observations import random_action, shape_of, with_mask
-from purejaxrl_a3c.types import Action, Duel, Env, EnvState, Key, Observation, Player, TimeStep
-
-_AGENT = 0  # pgx's number of the player that learns
+from purejaxrl_a3c.envs.games import Game, from_game
+from purejaxrl_a3c.envs.observations import shape_of, with_mask
+from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
 def make(env_id: str, name: str) -> Env:
@@ -21,8 +18,7 @@ def make(env_id: str, name: str) -> Env:
     illegal action ends the game with a loss. In MinAtar every action is legal, and the observation is the board alone.
     pgx has no time limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
 
-    In a game for two, a step is a move of the agent and what the opponent answers. The opponent takes random legal
-    actions; ``duel`` has others. The agent begins about half of the games.
+    A game for two is one of the agent against an opponent, see `games.from_game`. The agent begins about half of them.
 
     Args:
         env_id: the whole name, for errors.
@@ -45,16 +41,9 @@ def make(env_id: str, name: str) -> Env:
         game = pgx.make(name)
         if game.num_players > 2:
             checks.reject("env_id", env_id, f"a game for one or two players; this is for {game.num_players}")
-    if game.num_players == 1:
-        return _solitaire(game, masked=not name.startswith("minatar-"))
-    space = spaces.Discrete(game.num_actions)
-
-    def random(key: Key, state: EnvState, obs: Observation) -> Action:
-        return random_action(key, space, obs)
-
-    players: dict[str, Player] = {"random": random, "lookahead": partial(_look_ahead, game, space)}
-    duel = Duel(partial(_against, game, space), players)
-    return duel.against(random)._replace(duel=duel)
+    if game.num_players == 2:
+        return from_game(_rules(game))
+    return _solitaire(game, masked=not name.startswith("minatar-"))
 
 
 def _solitaire(game: Any, masked: bool) -> Env:
@@ -67,68 +56,31 @@ def _solitaire(game: Any, masked: bool) -> Env:
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         state = game.step(state, action, key)
-        return state, _timestep(state, state.rewards[0], observe(state))
+        obs = observe(state)
+        timestep = TimeStep(
+            obs=obs,
+            reward=state.rewards[0],
+            terminated=state.terminated,
+            truncated=state.truncated & ~state.terminated,
+            final_obs=obs,
+        )
+        return state, timestep
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
     return Env(reset, step, shape_of(obs), action_space=spaces.Discrete(game.num_actions))
 
 
-def _against(game: Any, space: spaces.Discrete, opponent: Player) -> Env:
-    """The game for two with this opponent."""
+def _rules(game: Any) -> Game:
+    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, jax.Array]:
+        state = game.step(state, action, key)
+        return state, state.rewards
 
-    def reply(key: Key, state: Any) -> Any:
-        """The state and the agent's reward after all moves of the opponent until the agent has its turn."""
-
-        def move(loop: Any) -> Any:
-            state, reward, key = loop
-            key, key_choose, key_step = jax.random.split(key, 3)
-            state = game.step(state, opponent(key_choose, state, _seen(state)), key_step)
-            return state, reward + state.rewards[_AGENT], key
-
-        start = state, jnp.float32(0), key
-        state, reward, _ = jax.lax.while_loop(lambda loop: _has_turn(loop[0], 1 - _AGENT), move, start)
-        return state, reward
-
-    def reset(key: Key) -> tuple[EnvState, Observation]:
-        key_game, key_reply = jax.random.split(key)
-        state, _ = reply(key_reply, game.init(key_game))
-        return state, _seen(state)
-
-    def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
-        key_step, key_reply = jax.random.split(key)
-        state = game.step(state, action, key_step)
-        own = state.rewards[_AGENT]
-        state, its = reply(key_reply, state)
-        return state, _timestep(state, own + its, _seen(state))
-
-    obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    return Env(reset, step, shape_of(obs), action_space=space)
-
-
-def _seen(state: Any) -> Observation:
-    return with_mask(state.observation, state.legal_action_mask)
-
-
-def _timestep(state: Any, reward: jax.Array, obs: Observation) -> TimeStep:
-    return TimeStep(
-        obs=obs,
-        reward=reward,
-        terminated=state.terminated,
-        truncated=state.truncated & ~state.terminated,
-        final_obs=obs,
+    return Game(
+        init=game.init,
+        step=step,
+        turn=lambda state: state.current_player,
+        terminated=lambda state: state.terminated,
+        truncated=lambda state: state.truncated,
+        observe=lambda state: with_mask(state.observation, state.legal_action_mask),
+        action_space=spaces.Discrete(game.num_actions),
     )
-
-
-def _has_turn(state: Any, player: int) -> jax.Array:
-    return (state.current_player == player) & ~state.terminated & ~state.truncated
-
-
-def _look_ahead(game: Any, space: spaces.Discrete, key: Key, state: Any, obs: Observation) -> Action:
-    """A move that wins at once if there is one, otherwise a random legal one that does not lose at once."""
-    key_step, key_choose = jax.random.split(key)
-    actions = jnp.arange(space.n, dtype=jnp.int32)
-    legal = state.legal_action_mask
-    reward = jax.vmap(lambda action: game.step(state, action, key_step).rewards[state.current_player])(actions)
-    wins, fair = legal & (reward > 0), legal & (reward >= 0)
-    chosen = jnp.where(wins.any(), wins, jnp.where(fair.any(), fair, legal))
-    return random_action(key_choose, space, with_mask(state.observation, chosen))

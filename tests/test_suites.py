@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.observations import random_action, shape_of
 
 # Prefix of an env_id, which is the name of the extra too: the package, an environment that is cheap, and steps.
 SUITES = {
@@ -62,11 +63,14 @@ def play(env, steps, action=None, seed=0):
     """Time steps ``[T]`` of one copy of an episodic environment, past its end if it has one there."""
     key_reset, key_steps = jax.random.split(jax.random.key(seed))
 
-    def tick(state, key):
+    def tick(loop, key):
+        state, obs = loop
         key_action, key_step = jax.random.split(key)
-        return env.step(key_step, state, env.action_space.sample(key_action) if action is None else action)
+        chosen = random_action(key_action, env.action_space, obs) if action is None else action
+        state, timestep = env.step(key_step, state, chosen)
+        return (state, timestep.obs), timestep
 
-    return run(lambda: jax.lax.scan(tick, env.reset(key_reset)[0], jax.random.split(key_steps, steps))[1])
+    return run(lambda: jax.lax.scan(tick, env.reset(key_reset), jax.random.split(key_steps, steps))[1])
 
 
 def test_an_environment_can_be_scanned_and_reports_strict_types(suite):
@@ -78,7 +82,7 @@ def test_an_environment_can_be_scanned_and_reports_strict_types(suite):
     assert structure(state) == structure(next_state)
     assert types((state, obs)) == types((next_state, timestep.obs))
     assert types(timestep.final_obs) == types(obs)
-    assert obs.shape == episodic.observation_shape
+    assert shape_of(obs) == episodic.observation_shape
     assert types(timestep.reward) == [((), "float32")]
     assert types(timestep.terminated) == types(timestep.truncated) == [((), "bool")]
     assert not any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state))
@@ -94,12 +98,13 @@ def test_an_environment_can_be_scanned_and_reports_strict_types(suite):
         return jax.lax.scan(tick, state, jax.random.split(key, steps))[1]
 
     timesteps = run(jax.vmap(live), jax.random.split(key, 2))
-    assert timesteps.obs.shape == (2, steps, *episodic.observation_shape)
-    assert np.isfinite(np.asarray(timesteps.final_obs, np.float32)).all()
+    assert jax.tree.map(lambda x: x.shape[2:], timesteps.obs) == episodic.observation_shape
+    assert all(np.isfinite(np.asarray(x, np.float32)).all() for x in jax.tree.leaves(timesteps.final_obs))
     assert np.isfinite(timesteps.reward).all()
     assert not (timesteps.terminated & timesteps.truncated).any()
     last = timesteps.terminated | timesteps.truncated
-    same = (timesteps.obs == timesteps.final_obs).reshape(2, steps, -1).all(axis=-1)
+    pairs = zip(*map(jax.tree.leaves, (timesteps.obs, timesteps.final_obs)), strict=True)
+    same = np.all([(x == y).reshape(2, steps, -1).all(axis=-1) for x, y in pairs], axis=0)
     assert same[~last].all()
     np.testing.assert_array_equal(timesteps.episode_length[:, 0], 1)
     if suite in ("brax", "pgx", "jumanji"):  # where random actions end episodes this soon
@@ -125,8 +130,8 @@ def test_an_environment_can_be_made_inside_of_a_trace(suite):
         return make(f"{suite}/{SUITES[suite][1]}").reset(key)[1]
 
     keys = jax.random.split(jax.random.key(0))
-    assert jax.eval_shape(jax.vmap(start), keys).shape[0] == 2
-    assert jax.eval_shape(start, keys[0]).shape == make(f"{suite}/{SUITES[suite][1]}").observation_shape
+    assert jax.tree.leaves(jax.eval_shape(jax.vmap(start), keys))[0].shape[0] == 2
+    assert shape_of(jax.eval_shape(start, keys[0])) == make(f"{suite}/{SUITES[suite][1]}").observation_shape
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_ones(suite):
@@ -232,20 +237,84 @@ def test_playground_shows_the_state_of_an_observation_with_several_parts(monkeyp
     np.testing.assert_array_equal(play(make("playground/PendulumSwingup"), 3).final_obs, plain.final_obs)
 
 
-def test_pgx_rejects_games_for_several_players():
+def test_pgx_rejects_games_for_more_than_two_players():
     need("pgx")
-    with pytest.raises(ValueError, match=r"'pgx/tic_tac_toe' is not accepted; .*one player.*this is for 2"):
-        make("pgx/tic_tac_toe")
+    with pytest.raises(ValueError, match=r"'pgx/sparrow_mahjong' is not accepted; .*one or two.*this is for 3"):
+        make("pgx/sparrow_mahjong")
 
 
 def test_pgx_ends_a_game_with_its_own_rewards_and_no_truncation():
     need("pgx")
-    timesteps = play(make("pgx/2048"), 300)
+    timesteps = play(make("pgx/2048"), 600)
     end = int(np.argmax(timesteps.terminated))
     assert timesteps.terminated[end:].all()
-    assert timesteps.reward[end] == -1.0  # random play soon tries what is illegal
+    assert (timesteps.reward >= 0).all()  # nothing illegal was tried
     assert not timesteps.reward[end + 1 :].any()
     assert not timesteps.truncated.any()
+    env = make("pgx/2048")
+    states, obs = run(jax.vmap(env.reset), jax.random.split(jax.random.key(0), 100))
+    first = int(np.argmin(obs["action_mask"].all(1)))  # a board on which not all actions are legal
+    state, mask = jax.tree.map(lambda x: x[first], (states, obs["action_mask"]))
+    _, timestep = env.step(jax.random.key(0), state, jnp.argmin(mask).astype(jnp.int32))
+    assert (timestep.reward, timestep.terminated) == (-1.0, True)
+
+
+@pytest.mark.parametrize("name", ["tic_tac_toe", "connect_four"])
+def test_pgx_games_for_two_go_on_with_the_answer_of_the_opponent(name):
+    """The same moves through pgx itself: both players' boards, results and turns."""
+    need("pgx")
+    import pgx
+
+    game, env = pgx.make(name), make(f"pgx/{name}")
+    step, act = jax.jit(game.step), jax.jit(env.duel.against(lambda key, state, obs: _lowest(obs)).step)
+    state, obs = env.duel.against(lambda key, state, obs: _lowest(obs)).reset(jax.random.key(3))
+    theirs = state
+    assert theirs.current_player == 0
+    for _ in range(30):
+        state, timestep = act(jax.random.key(0), state, _highest(obs))
+        theirs = step(theirs, _highest({"action_mask": theirs.legal_action_mask}), jax.random.key(0))
+        reward = theirs.rewards[0]
+        if not theirs.terminated:
+            assert theirs.current_player == 1
+            theirs = step(theirs, _lowest({"action_mask": theirs.legal_action_mask}), jax.random.key(0))
+            reward += theirs.rewards[0]
+        np.testing.assert_array_equal(timestep.obs["observation"], theirs.observation)
+        np.testing.assert_array_equal(timestep.obs["action_mask"], theirs.legal_action_mask)
+        assert (timestep.reward, timestep.terminated) == (reward, theirs.terminated)
+        obs = timestep.obs
+        if timestep.terminated:
+            break
+    assert timestep.terminated
+    assert abs(timestep.reward) <= 1
+
+
+def _lowest(obs):
+    return jnp.argmax(obs["action_mask"]).astype(jnp.int32)
+
+
+def _highest(obs):
+    mask = obs["action_mask"]
+    return (mask.size - 1 - jnp.argmax(mask[::-1])).astype(jnp.int32)
+
+
+def test_pgx_looks_one_move_ahead():
+    """Against random moves in tic-tac-toe it wins far more often than it loses."""
+    need("pgx")
+    env = make("pgx/tic_tac_toe")
+
+    def game(key):
+        def tick(loop, key):
+            state, obs, total, done = loop
+            key_choose, key_step = jax.random.split(key)
+            state, timestep = env.step(key_step, state, env.duel.players["lookahead"](key_choose, state, obs))
+            return (state, timestep.obs, total + jnp.where(done, 0, timestep.reward), done | timestep.terminated), None
+
+        start = *env.reset(key), jnp.float32(0), jnp.bool_(False)
+        return jax.lax.scan(tick, start, jax.random.split(key, 5))[0][2:]
+
+    total, done = run(jax.vmap(game), jax.random.split(jax.random.key(0), 400))
+    assert done.all()
+    assert np.mean(total) > 0.3  # two random players are even
 
 
 def test_navix_is_truncated_after_100_steps_and_terminates_at_the_goal():
@@ -308,16 +377,30 @@ def test_jumanji_tells_the_ends_of_episodes_apart_by_their_discount(discount, tr
     timesteps = play(make("jumanji/Snake-v1"), 3, seed=1)
     np.testing.assert_array_equal(timesteps.truncated, [False, False, truncated])
     np.testing.assert_array_equal(timesteps.terminated, [False, False, not truncated])
-    assert timesteps.final_obs[2, -1] == 3  # the successor's step count
+    assert timesteps.final_obs["step_count"][2] == 3  # the successor's step count
 
 
-def test_jumanji_observations_are_one_array():
+def test_jumanji_observations_are_named_arrays_with_a_mask():
     need("jumanji")
     board, snake = make("jumanji/Game2048-v1"), make("jumanji/Snake-v1")
-    assert types(board.reset(jax.random.key(0))[1]) == [((4, 4), "int32")]
-    assert types(snake.reset(jax.random.key(0))[1]) == [((12 * 12 * 5 + 1,), "float32")]
+    assert board.observation_shape == {"observation": (4, 4), "action_mask": (4,)}
+    assert snake.observation_shape == {"grid": (12, 12, 5), "step_count": (), "action_mask": (4,)}
     assert snake.action_space == spaces.Discrete(4)
-    assert make("jumanji/Tetris-v0").action_space == spaces.MultiDiscrete((4, 10))
+    maze = make("jumanji/Maze-v0").reset(jax.random.key(0))[1]
+    assert maze["agent_position"]["row"].sum() == 1  # one-hot
+    assert maze["walls"].shape == (10, 10)
+
+
+def test_jumanji_choices_with_a_mask_of_all_together_are_one_choice():
+    """The action is that of jumanji, in the order of its mask, and a legal one is never punished."""
+    need("jumanji")
+    env = make("jumanji/Tetris-v0")
+    assert env.action_space == spaces.Discrete(4 * 10)
+    assert env.observation_shape["action_mask"] == (40,)
+    np.testing.assert_array_equal(env.to_native(jnp.int32(23)), [2, 3])
+    each = make("jumanji/Cleaner-v0")
+    assert each.action_space == spaces.MultiDiscrete((4, 4, 4))
+    assert each.observation_shape["action_mask"] == (12,)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,11 +80,11 @@ def doors(sizes=(), never=False) -> Env:
     return Env(reset, step, shape, space)
 
 
-SMALL = {"env_id": doors(), "hidden_sizes": (16,), "total_frames": 4096, "rollout_length": 8}
+SMALL: dict[str, Any] = {"env_id": doors(), "hidden_sizes": (16,), "total_frames": 4096, "rollout_length": 8}
 BATCH = SMALL | {"num_envs": 8}
 WORKERS = SMALL | {"num_workers": 4, "envs_per_worker": 2}
 REPLAY = BATCH | {"learning_starts": 128, "replay_size": 1024, "batch_size": 16, "updates_per_iteration": 2}
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "a2c": replace(a2c.Config(), **BATCH),
     "a3c": replace(a3c.Config(), **WORKERS),
     "impala": replace(impala.Config(), schedule="clock", **WORKERS),

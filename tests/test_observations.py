@@ -1,5 +1,7 @@
 """Observations of several arrays: what networks, wrappers, buffers and environments outside of JAX make of them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,9 +56,15 @@ def parts(continuous=False) -> Env:
     return Env(reset, step, shape, spaces.Continuous(1) if continuous else spaces.Discrete(2))
 
 
-SMALL = {"env_id": parts(), "num_envs": 8, "rollout_length": 8, "hidden_sizes": (16,), "total_frames": 1024}
+SMALL: dict[str, Any] = {
+    "env_id": parts(),
+    "num_envs": 8,
+    "rollout_length": 8,
+    "hidden_sizes": (16,),
+    "total_frames": 1024,
+}
 REPLAY = SMALL | {"learning_starts": 128, "replay_size": 512, "batch_size": 16, "updates_per_iteration": 1}
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "a2c": replace(a2c.Config(), normalize_observations=True, **SMALL),
     "ppo": replace(ppo.Config(), torso="minatar", core="lstm", num_cells=8, frame_stack=1, **SMALL),
     "rnd": replace(rnd.Config(), warm_up=1, **SMALL),

@@ -97,10 +97,10 @@ def test_what_is_known_from_both_parts_is_learned():
 def test_a_torso_of_several_arrays_is_convolutions_beside_numbers():
     obs = parts().reset(jax.random.key(0))[1]
     shape = shape_of(obs)
-    torso = networks.make_torso(BodyConfig(torso="minatar", hidden_sizes=(5,)), shape)
+    torso: Any = networks.make_torso(BodyConfig(torso="minatar", hidden_sizes=(5,)), shape)
     scaled = networks.bodies.as_float(obs)
     params = torso.init(jax.random.key(1), scaled)
-    convolution = networks.make_torso(BodyConfig(torso="minatar", hidden_sizes=()), (4, 4, 2))
+    convolution: Any = networks.make_torso(BodyConfig(torso="minatar", hidden_sizes=()), (4, 4, 2))
     own = {"params": params["params"]["parts_2"]}
     side_by_side = jnp.concatenate(
         [obs["inner"]["nothing"], scaled["inner"]["number"][None], convolution.apply(own, scaled["picture"])]
@@ -228,10 +228,10 @@ def test_an_observation_must_be_an_array_or_a_dict():
 @pytest.fixture
 def box():
     """An environment of Gymnasium with spaces inside of spaces; its episodes have 3 steps."""
-    gymnasium = pytest.importorskip("gymnasium")
+    gymnasium: Any = pytest.importorskip("gymnasium")
     theirs = gymnasium.spaces
 
-    class Box(gymnasium.Env):
+    class Box(gymnasium.Env):  # type: ignore[misc]
         observation_space = theirs.Dict(
             {
                 "position": theirs.Box(-1, 1, (2,), np.float64),

@@ -231,7 +231,7 @@ def box():
     gymnasium: Any = pytest.importorskip("gymnasium")
     theirs = gymnasium.spaces
 
-    class Box(gymnasium.Env):  # type: ignore[misc]
+    class Box(gymnasium.Env):
         observation_space = theirs.Dict(
             {
                 "position": theirs.Box(-1, 1, (2,), np.float64),

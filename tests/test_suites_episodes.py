@@ -237,7 +237,10 @@ def test_brax_ends_its_episodes_and_pays_as_we_say(monkeypatch):
 
 
 def test_playground_ends_its_episodes_and_pays_as_we_say(monkeypatch):
-    """Its environments of the DeepMind Control Suite terminate only where a number is not a number."""
+    """Its environments of the DeepMind Control Suite terminate only where the physics diverges.
+
+    It then shows and pays NaN, of which we make 0.
+    """
     need("playground")
     from brax.envs.wrappers.training import EpisodeWrapper
     from mujoco_playground import registry
@@ -248,9 +251,16 @@ def test_playground_ends_its_episodes_and_pays_as_we_say(monkeypatch):
     actions = np.full((9, 1), 1.0, np.float32)
     actions[3] = np.nan
     env = EpisodeWrapper(registry.load("CartpoleBalance", config=config), episode_length=5, action_repeat=1)
+    library = mujoco_library(env)
+
+    def step(key, state, action):
+        state, (obs, reward, *ends) = library.step(key, state, action)
+        return state, (jnp.nan_to_num(obs), jnp.nan_to_num(reward), *ends)
+
     found = ours("playground/CartpoleBalance", actions)
-    assert_same(found, theirs(mujoco_library(env), actions))
+    assert_same(found, theirs(library._replace(step=step), actions))
     assert_ends(found.steps, [3], [8])
+    assert found.steps.reward[3] == 0
 
 
 # navix

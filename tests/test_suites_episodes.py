@@ -17,6 +17,7 @@ from test_suites import need, run
 
 from purejaxrl_a3c import envs
 from purejaxrl_a3c.config import replace
+from purejaxrl_a3c.networks.bodies import as_float
 from purejaxrl_a3c.types import TimeStep
 
 
@@ -277,12 +278,12 @@ def navix_library(limit):
 
     def reset(key):
         start = env.reset(jax.random.key_data(key))
-        return start, start.observation
+        return start, start.observation.astype(jnp.int8)
 
     def step(key, before, action):
         after = env.step(jax.tree.map(lambda x: x, before), action)
         ends = (after.step_type == kind for kind in (navix.StepType.TERMINATION, navix.StepType.TRUNCATION))
-        return after, (after.observation, after.reward, *ends)
+        return after, (after.observation.astype(jnp.int8), after.reward, *ends)
 
     return Library(reset, step)
 
@@ -309,6 +310,18 @@ def test_navix_ends_its_episodes_and_pays_as_we_say(case, monkeypatch):
     assert_ends(found.steps, terminated, truncated)
     assert found.steps.episode_length[sorted(terminated + truncated)].tolist() == lengths
     np.testing.assert_array_equal(found.steps.reward, np.isin(np.arange(len(actions)), terminated))
+
+
+def test_networks_see_the_symbols_of_navix_as_they_are():
+    """Bytes are the pixels of an image, which networks scale to [0, 1]."""
+    need("navix")
+    import navix
+
+    key = jax.random.key_data(jax.random.key(0))
+    symbols = run(lambda: navix.make("Navix-Empty-5x5-v0").reset(key).observation)
+    obs = envs.make_episodic("navix/Navix-Empty-5x5-v0").from_native(symbols)
+    np.testing.assert_array_equal(as_float(obs), symbols)
+    assert symbols[1, 1, 0] == navix.entities.EntityIds.PLAYER == 10
 
 
 # Craftax

@@ -22,7 +22,7 @@ Space = spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
 def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
     """The gymnax environment registered as ``env_id``.
 
-    Integer observations, such as a cell of FourRooms, become one-hot vectors.
+    Integer observations, such as a cell of FrozenLake, become one-hot vectors.
 
     Args:
         env_id: a name in ``gymnax.registered_envs``, built in or added with ``gymnax.register``.

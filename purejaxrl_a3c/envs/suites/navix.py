@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c import checks
@@ -14,8 +15,9 @@ from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeSte
 def make(env_id: str, name: str) -> Env:
     """The navix environment called ``name``, with the settings of ``navix.make``.
 
-    The agent sees the whole grid in symbols, uint8 ``[height, width, 3]``. An episode is truncated after the time limit
-    that the environment has in navix: 100 steps in navix 0.7, and MiniGrid's own limit in navix 4.
+    The agent sees the whole grid in symbols, int8 ``[height, width, 3]``: navix has them as uint8, which networks take
+    for the pixels of an image. An episode is truncated after the time limit that the environment has in navix: 100
+    steps in navix 0.7, and MiniGrid's own limit in navix 4.
 
     Args:
         env_id: the whole name, for errors.
@@ -38,24 +40,21 @@ def make(env_id: str, name: str) -> Env:
         grid = navix.make(name)
         action_space = spaces.Discrete(int(grid.action_space.n))
 
+    def see(observation: jax.Array) -> Observation:
+        return observation.astype(jnp.int8)
+
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state = grid.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
         # The cache is an image of the empty grid: symbols do not need it, and it is 95% of a state.
         state = state.replace(state=state.state.replace(cache=None))
-        return state, state.observation
+        return state, see(state.observation)
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         # navix writes into the dicts of the state that it is given, so it gets copies of them. Its public ``step``
         # computes the start of another episode at every step, in case this one is over.
         state = grid._step(jax.tree.map(lambda x: x, state), action)
-        timestep = TimeStep(
-            obs=state.observation,
-            reward=state.reward,
-            terminated=state.is_termination(),
-            truncated=state.is_truncation(),
-            final_obs=state.observation,
-        )
-        return state, timestep
+        obs = see(state.observation)
+        return state, TimeStep(obs, state.reward, state.is_termination(), state.is_truncation(), final_obs=obs)
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
 
@@ -65,4 +64,4 @@ def make(env_id: str, name: str) -> Env:
         draw = jax.jit(lambda state: navix.observations.rgb(state.state.replace(cache=first.state.cache)))
         return (np.asarray(draw(state)) for state in states)
 
-    return Env(reset, step, observation_shape=obs.shape, action_space=action_space, render=render)
+    return Env(reset, step, obs.shape, action_space, from_native=see, render=render)

@@ -20,7 +20,8 @@ def make(env_id: str, name: str) -> Env:
     An episode terminates where Playground says ``done`` and is truncated after the configuration's ``episode_length``
     steps. Where observations are dicts, the agent sees the entry ``state``. The configuration's ``action_repeat``
     belongs to Playground's trainers and is not applied. Playground's own auto-reset is not used, because it hides the
-    last observation.
+    last observation. Playground says ``done``, too, where the physics has diverged; what is then not a finite number in
+    the last observation and reward becomes 0, so that nothing learns from it.
 
     Args:
         env_id: the whole name, for errors.
@@ -62,14 +63,14 @@ def make(env_id: str, name: str) -> Env:
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         # Playground writes into the dicts of the state that it is given, so it gets copies of them.
         state = playground.step(jax.tree.map(lambda x: x, state), clip(action))
-        timestep = TimeStep(
-            obs=show(state.obs),
-            reward=jnp.asarray(state.reward, jnp.float32),
-            terminated=jnp.asarray(state.done, bool),
-            truncated=jnp.bool_(False),
-            final_obs=show(state.obs),
-        )
-        return state, timestep
+        terminated = jnp.asarray(state.done, bool)
+
+        def finite(x: jax.Array) -> jax.Array:
+            # The value after a termination is multiplied by 0, and 0 times NaN is NaN.
+            return jnp.where(terminated & ~jnp.isfinite(x), jnp.zeros_like(x), x)
+
+        obs, reward = finite(show(state.obs)), finite(jnp.asarray(state.reward, jnp.float32))
+        return state, TimeStep(obs, reward, terminated, truncated=jnp.bool_(False), final_obs=obs)
 
     obs = jax.eval_shape(reset, jax.random.key(0))[1]
     action_space = spaces.Continuous(playground.action_size)

@@ -20,6 +20,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("layer_norm", "yes", "a bool"),
     ("wrappers", {}, "an envs.Wrappers"),
     ("env_params", 9.8, "a dict of numbers by name"),
+    ("randomize", 9.8, "a dict of pairs of numbers by name"),
+    ("curriculum_frames", -1, "an int >= 0"),
     ("rollout_length", 0, "an int >= 1"),
     ("rollout_length", 2.5, "an int >= 1"),
     ("total_frames", 0, "an int >= 1"),

@@ -71,7 +71,7 @@ def _problem(name: str, value: Any, annotation: Any) -> str | None:
     if origin is tuple:
         return _tuple_problem(name, value, typing.get_args(kind)[0])
     if origin is dict:
-        return _dict_problem(name, value)
+        return _dict_problem(name, value, typing.get_args(kind)[1])
     return None if isinstance(value, kind) else _with_article(kind)
 
 
@@ -109,13 +109,22 @@ def _tuple_problem(name: str, value: Any, item: Any) -> str | None:
     return None
 
 
-def _dict_problem(name: str, value: Any) -> str | None:
+def _dict_problem(name: str, value: Any, item: Any) -> str | None:
+    is_pair = typing.get_origin(item) is tuple
     if not isinstance(value, Mapping):
-        return "a dict of numbers by name"
-    for key, number in value.items():
-        if problem := _float_problem(number, Bounds()):
-            reject(f"{name} {key}", number, problem)
+        return f"a dict of {'pairs of numbers' if is_pair else 'numbers'} by name"
+    for key, one in value.items():
+        if problem := _pair_problem(one) if is_pair else _float_problem(one, Bounds()):
+            reject(f"{name} {key}", one, problem)
     return None
+
+
+def _pair_problem(value: Any) -> str | None:
+    """A pair is part of the structure of a config's tree, so arrays are not accepted."""
+    accepted = "two finite numbers of Python"
+    if not isinstance(value, tuple) or len(value) != 2 or any(isinstance(x, jax.Array | np.ndarray) for x in value):
+        return accepted
+    return accepted if any(_float_problem(x, Bounds()) for x in value) else None
 
 
 def _with_article(kind: type) -> str:

@@ -59,7 +59,8 @@ def _converted(value: Any, annotation: Any) -> Any:
         return int(value)
     if is_float(annotation):
         if isinstance(value, dict):
-            return {key: _converted(one, float) for key, one in value.items()}
+            item = next((typing.get_args(kind)[1] for kind in kinds if typing.get_origin(kind) is dict), float)
+            return {key: _converted(one, item) for key, one in value.items()}
         if isinstance(value, jax.Array | np.ndarray) and value.dtype != jnp.float32:
             return value.astype(np.float32)
     return value
@@ -104,4 +105,6 @@ def _unflatten(kind: type[T], static: _Static, leaves: Iterable[Any]) -> T:
 
 
 def _is_static(value: Any) -> bool:
+    if type(value) is tuple:
+        return all(_is_static(one) for one in value)
     return value is None or isinstance(value, bool | int | float | str)

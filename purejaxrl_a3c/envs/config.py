@@ -58,6 +58,14 @@ class Config:
     my_module:make_env. In Python also an Env object."""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
     """Values for parameters of a gymnax environment, by name."""
+    randomize: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict, hash=False)
+    """Draw parameters anew for every episode, each uniformly between a lower and an upper bound (Tobin et al. 2017,
+    arXiv 1703.06907; Peng et al. 2018, arXiv 1710.06537). In gymnax a parameter and its values: gravity 5 15. In brax
+    and playground a field of the physics model and factors on its default: link.inertia.mass 0.8 1.2. The bounds are
+    numbers of Python and cannot be traced."""
+    curriculum_frames: CountOrZero = 0
+    """Widen the ranges of randomize linearly, from the default values to their full width, over this many frames of the
+    run; an evaluation has the full width. 0: full from the start."""
     wrappers: Wrappers = Wrappers()
     """Wrappers around the environment."""
     opponents: Opponents = Opponents()

@@ -11,33 +11,44 @@ import numpy as np
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.envs import normalize, own, spaces, wrappers
 from purejaxrl_a3c.envs.config import Config, Wrappers
+from purejaxrl_a3c.envs.curriculum import curriculum
 from purejaxrl_a3c.envs.observations import split_mask
+from purejaxrl_a3c.envs.randomize import Family, Range, check_ranges, randomized
 from purejaxrl_a3c.envs.suites import brax, craftax, gymnasium, gymnax, jumanji, navix, pgx, playground
 from purejaxrl_a3c.envs.told import make_told
 from purejaxrl_a3c.envs.typed import wrong_types
 from purejaxrl_a3c.types import Duel, Env
 
 
-class MakeEpisodic(Protocol):
+class MakeFamily(Protocol):
     """Makes the environments of one suite."""
 
-    def __call__(self, env_id: str, name: str) -> Env:
-        """The episodic environment that the suite calls ``name``; ``env_id`` is ``suite/name``, for errors."""
+    def __call__(self, env_id: str, name: str) -> Family:
+        """The episodic environments that the suite calls ``name``; ``env_id`` is ``suite/name``, for errors."""
         ...
 
 
-SUITES: dict[str, MakeEpisodic] = {
-    "brax": brax.make,
-    "craftax": craftax.make,
-    "jumanji": jumanji.make,
-    "navix": navix.make,
-    "pgx": pgx.make,
-    "playground": playground.make,
-} | dict.fromkeys(gymnasium.PREFIXES, gymnasium.make)
+def _without_parameters(make_one: Callable[[str, str], Env]) -> MakeFamily:
+    def make(env_id: str, name: str) -> Family:
+        env = make_one(env_id, name)
+        return Family(member=lambda values: env)
+
+    return make
+
+
+SUITES: dict[str, MakeFamily] = {
+    "brax": brax.family,
+    "craftax": _without_parameters(craftax.make),
+    "jumanji": _without_parameters(jumanji.make),
+    "navix": _without_parameters(navix.make),
+    "pgx": _without_parameters(pgx.make),
+    "playground": playground.family,
+} | dict.fromkeys(gymnasium.PREFIXES, _without_parameters(gymnasium.make))
 """The suites by the prefix of their ``env_id``; a name without a prefix is gymnax's."""
 
 AROUND_STEPS = ("time_limit", "sticky_actions", "action_repeat", "stagger_resets")
 """The wrappers that change what an environment does. The others change what the agent sees of it."""
+_MOST_CURRICULUM_FRAMES = 2**30  # of which the next iteration's still fit into an int32
 
 
 def make(config: Config, gamma: float | jax.Array) -> Env:
@@ -59,21 +70,28 @@ def make(config: Config, gamma: float | jax.Array) -> Env:
         _check_self_resetting(config)
         return config.env_id if config.env_id.told is None else config.env_id._replace(told=None)
 
-    def wrap(env: Env, w: Wrappers) -> Env:
-        env = wrappers.auto_reset(wrap_episodic(env, w, config.env_id), w.stagger_resets)
+    def resetting(env: Env, w: Wrappers) -> Env:
+        return wrappers.auto_reset(wrap_episodic(env, w, config.env_id), w.stagger_resets)
+
+    def normalized(env: Env, w: Wrappers) -> Env:
         env = normalize.normalize_observations(env) if w.normalize_observations else env
         return normalize.scale_rewards(env, gamma) if w.scale_rewards else env
 
-    bare = make_episodic(config.env_id, config.env_params)
-    duel = _wrapped_duel(bare, config, wrap)
+    _check_curriculum(config)
+    at = _by_width(config.env_id, config.env_params, config.randomize)
+    bare, w = at(1.0), config.wrappers
+    duel = _wrapped_duel(bare, config, lambda env: normalized(resetting(env, w), w))
     if duel is not None and config.opponents.opponent in duel.players:
         return duel.against(duel.players[config.opponents.opponent])._replace(duel=duel)
-    shown = dataclasses.replace(config.wrappers, **{name: getattr(Wrappers(), name) for name in AROUND_STEPS})
-    told = make_told(bare, partial(wrap, w=shown)) if changed(shown) else None
-    return wrap(bare, config.wrappers)._replace(told=told, duel=duel)
+    shown = dataclasses.replace(w, **{name: getattr(Wrappers(), name) for name in AROUND_STEPS})
+    told = make_told(bare, lambda env: normalized(resetting(env, shown), shown)) if changed(shown) else None
+    env = resetting(bare, w)
+    if config.curriculum_frames:
+        env = curriculum(lambda width: resetting(at(width), w), config.curriculum_frames)
+    return normalized(env, w)._replace(told=told, duel=duel)
 
 
-def _wrapped_duel(bare: Env, config: Config, wrap: Callable[[Env, Wrappers], Env]) -> Duel | None:
+def _wrapped_duel(bare: Env, config: Config, wrap: Callable[[Env], Env]) -> Duel | None:
     """The `Duel` of the wrapped environment, in which an opponent sees the bare one.
 
     Raises:
@@ -92,7 +110,7 @@ def _wrapped_duel(bare: Env, config: Config, wrap: Callable[[Env, Wrappers], Env
                 default = getattr(Wrappers(), name)
                 reject(name, getattr(config.wrappers, name), f"{default!r} in self-play, where the opponent has none")
     against = bare.duel.against
-    return bare.duel._replace(against=lambda player: wrap(against(player), config.wrappers))
+    return bare.duel._replace(against=lambda player: wrap(against(player)))
 
 
 def changed(w: Wrappers) -> dict[str, Any]:
@@ -102,34 +120,53 @@ def changed(w: Wrappers) -> dict[str, Any]:
     return {name: x for name, (x, default) in values.items() if isinstance(x, jax.Array | np.ndarray) or x != default}
 
 
-def make_episodic(env_id: str | Env, env_params: dict[str, Any] | None = None) -> Env:
+def make_episodic(
+    env_id: str | Env, env_params: dict[str, Any] | None = None, randomize: dict[str, Range] | None = None
+) -> Env:
     """The bare environment, which does not reset itself.
 
     Args:
         env_id: a gymnax name, ``suite/name`` with a suite in `SUITES`, ``module:function`` of one's own, or an episodic
             `Env` object.
         env_params: values for the environment's parameters by name; gymnax only.
+        randomize: ranges of parameters by name, from which every reset draws; gymnax, brax and playground only.
 
     Raises:
         InputError: for an unknown name, a suite that is not installed, or parameters that the environment lacks.
     """
+    return _by_width(env_id, env_params, randomize)(1.0)
+
+
+def _by_width(
+    env_id: str | Env, env_params: dict[str, Any] | None, randomize: dict[str, Range] | None
+) -> Callable[[float | jax.Array], Env]:
+    """Width of the ranges, in [0, 1] -> the bare environment."""
+    family, ranges = _make_family(env_id, env_params), randomize or {}
+    check_ranges(env_id if isinstance(env_id, str) else "this Env", family, ranges, env_params or {})
+    return partial(randomized, family, ranges)
+
+
+def _make_family(env_id: str | Env, env_params: dict[str, Any] | None) -> Family:
+    """The bare environments; arguments and errors are those of `make_episodic`."""
     if isinstance(env_id, Env):
         _check_no_params(env_params)
-        env = wrappers.as_arrays(env_id)
-        _check_env(env)
-        return env
+        return _checked(Family(member=lambda values: env_id))
     if own.is_own(env_id):
-        env = wrappers.as_arrays(own.make_own(str(env_id), env_params))
-        _check_env(env)
-        return env
+        return _checked(own.make_own(env_id, env_params))
     suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not name:
-        return gymnax.make(env_id, env_params)
+        return gymnax.family(env_id, env_params)
     if suite not in SUITES:
         suites = f"one that begins with {', '.join(SUITES)} and a slash"
         reject("env_id", env_id, f"a gymnax name, {suites}, or module:function")
     _check_no_params(env_params)
     return SUITES[suite](env_id, name)
+
+
+def _checked(family: Family) -> Family:
+    """Environments of the user's own, whose rewards may be numbers of Python."""
+    _check_env(wrappers.as_arrays(family.member({})))
+    return family._replace(member=lambda values: wrappers.as_arrays(family.member(values)))
 
 
 def wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
@@ -167,10 +204,22 @@ def _check_no_params(env_params: dict[str, Any] | None) -> None:
         reject("env_params", env_params, "empty: only the environments of gymnax take parameters")
 
 
+def _check_curriculum(config: Config) -> None:
+    """Check that there are ranges to widen, and that the frames can be counted in an int32."""
+    frames = config.curriculum_frames
+    if frames and not config.randomize:
+        reject("curriculum_frames", frames, "0 without randomize, whose ranges it widens")
+    if frames > _MOST_CURRICULUM_FRAMES:
+        reject("curriculum_frames", frames, f"at most {_MOST_CURRICULUM_FRAMES:,}")
+
+
 def _check_self_resetting(config: Config) -> None:
     """Check that an `Env` object which resets itself needs nothing that only an episodic one can be given."""
     env: Any = config.env_id
     _check_no_params(config.env_params)
+    _check_curriculum(config)
+    if config.randomize:
+        reject("randomize", config.randomize, "empty for an Env that resets itself, whose resets cannot be changed")
     for name, value in changed(config.wrappers).items():
         default = getattr(Wrappers(), name)
         reject(name, value, f"{default!r} for an Env that resets itself: it cannot be wrapped again")

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.envs.randomize import Family
 from purejaxrl_a3c.envs.suites import gymnax
 from purejaxrl_a3c.types import Env
 
@@ -20,8 +21,8 @@ def is_own(env_id: Any) -> bool:
     return isinstance(env_id, str) and ":" in env_id and "/" not in env_id
 
 
-def make_own(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
-    """The environment that a function of one's own makes.
+def make_own(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
+    """The environment that a function of one's own makes; it has parameters if it is written as gymnax's are.
 
     Args:
         env_id: ``module:function``. The module is looked for in the working folder too. The function takes nothing and
@@ -39,9 +40,9 @@ def make_own(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
             reject("env_params", env_params, "empty, for an Env: only environments written as gymnax's take parameters")
         if env.freeze is not None:
             reject("env_id", env_id, "of an episodic Env; one that resets itself can be given as an object, in Python")
-        return env
+        return Family(member=lambda values: env)
     if hasattr(env, "step_env") and hasattr(env, "default_params"):
-        return gymnax.from_gymnax(env, None, env_params, env_id)
+        return gymnax.family_of(env, None, env_params, env_id)
     if hasattr(env, "action_space") and hasattr(env, "step"):
         accepted = "an Env; a class of Gymnasium is registered with it and then called gym/my_module:Name-v0"
         return reject("env_id", env_id, f"{ACCEPTED}, not {type(env).__name__}; {accepted}")

@@ -102,7 +102,8 @@ def _bare_items(kind: Any) -> Any:
         item: Any = bare(typing.get_args(kind)[0])
         return tuple[item, ...]
     if typing.get_origin(kind) is dict:
-        return dict[str, float]
+        value: Any = bare(typing.get_args(kind)[1])
+        return dict[str, value]
     return kind
 
 

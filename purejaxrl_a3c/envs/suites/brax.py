@@ -10,6 +10,8 @@ import numpy as np
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.pictures import drawn_with_opengl
+from purejaxrl_a3c.envs.randomize import Family
+from purejaxrl_a3c.envs.suites import physics
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 EPISODE_LENGTH = 1000  # the default of brax, whose trainers cut the episodes of every environment there
@@ -31,6 +33,11 @@ def make(env_id: str, name: str) -> Env:
     Raises:
         InputError: if brax is not installed, has no environment of that name, or cannot run it beside this jax.
     """
+    return family(env_id, name).member({})
+
+
+def family(env_id: str, name: str) -> Family:
+    """As `make`, with factors on the fields of brax's ``System``; see `physics.family`."""
     # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
@@ -40,6 +47,21 @@ def make(env_id: str, name: str) -> Env:
         known = envs._envs  # brax lists them nowhere else
         checks.check_known(env_id, name, known)
         brax = envs.get_environment(name)
+    observation_shape = jax.eval_shape(lambda: brax.reset(jax.random.key_data(jax.random.key(0))).obs).shape
+    made = physics.family(brax, "sys", lambda brax: _to_env(env_id, brax, observation_shape))
+    env = made.member({})
+    try:
+        jax.eval_shape(lambda key: env.step(key, env.reset(key)[0], env.action_space.sample(key)), jax.random.key(0))
+    except (
+        AttributeError,
+        TypeError,
+    ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
+        checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
+    return made
+
+
+def _to_env(env_id: str, brax: Any, observation_shape: tuple[int, ...]) -> Env:
+    """An environment of brax as `Env`."""
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state = brax.reset(jax.random.key_data(key))  # a state may keep the key, and must hold plain arrays
@@ -57,22 +79,13 @@ def make(env_id: str, name: str) -> Env:
         )
         return state, timestep
 
-    obs = jax.eval_shape(reset, jax.random.key(0))[1]
-
     def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
         from brax.io import image
 
         return iter(image.render_array(brax.sys, [state.pipeline_state for state in states], 240, 320))
 
-    made = Env(reset, step, obs.shape, spaces.Continuous(brax.action_size), to_native=_clip)
-    try:
-        jax.eval_shape(lambda key: step(key, reset(key)[0], made.action_space.sample(key)), jax.random.key(0))
-    except (
-        AttributeError,
-        TypeError,
-    ) as error:  # brax is no longer maintained: Swimmer uses arguments that jax has removed
-        checks.reject("env_id", env_id, f"an environment that brax can run beside jax {jax.__version__} ({error})")
-    return wrappers.time_limit(made._replace(render=drawn_with_opengl(env_id, render)), EPISODE_LENGTH)
+    env = Env(reset, step, observation_shape, spaces.Continuous(brax.action_size), to_native=_clip)
+    return wrappers.time_limit(env._replace(render=drawn_with_opengl(env_id, render)), EPISODE_LENGTH)
 
 
 def _clip(action: Action) -> jax.Array:

@@ -13,14 +13,15 @@ from purejaxrl_a3c.backend import threefry
 from purejaxrl_a3c.backend.deferred import deferred
 from purejaxrl_a3c.config import is_concrete
 from purejaxrl_a3c.envs import spaces, wrappers
+from purejaxrl_a3c.envs.randomize import Family
 from purejaxrl_a3c.envs.suites.gymnax_pictures import make_render
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 Space = spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
 
 
-def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
-    """The gymnax environment registered as ``env_id``.
+def family(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
+    """The gymnax environment registered as ``env_id``, with its parameters.
 
     Integer observations, such as a cell of FrozenLake, become one-hot vectors.
 
@@ -29,14 +30,27 @@ def make(env_id: str, env_params: dict[str, Any] | None = None) -> Env:
         env_params: values for fields of the environment's ``EnvParams``, by name. They may be traced.
 
     Returns:
-        An episodic `Env`.
+        The episodic environments with these and other values of the other parameters.
 
     Raises:
         InputError: if no environment of that name is registered (the message lists the nearest names), if it
             cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``, or
             not of such a value.
     """
-    return from_gymnax(*_load(env_id), env_params, env_id)
+    return family_of(*_load(env_id), env_params, env_id)
+
+
+def family_of(env: Any, params: Any, env_params: dict[str, Any] | None, env_id: str) -> Family:
+    """As `family`, of an environment and its default parameters; arguments and errors are those of `from_gymnax`."""
+    with jax.ensure_compile_time_eval():
+        defaults = env.default_params if params is None else params
+    given = env_params or {}
+    numbers = [name for name in _fields(defaults) if np.asarray(getattr(defaults, name)).dtype.kind in "bif"]
+    return Family(
+        member=lambda values: from_gymnax(env, defaults, given | dict(values), env_id),
+        parameters={name: _default(defaults, name) for name in numbers},
+        problem=lambda name, value: _problem(defaults, name, value),
+    )
 
 
 def from_gymnax(
@@ -120,21 +134,36 @@ def _load(env_id: str) -> tuple[Any, Any]:
 
 def _check_params(env_id: str, defaults: Any, env_params: dict[str, Any]) -> None:
     """Check that the environment has all of these parameters, and that those which are counts are whole numbers."""
-    fields = {field.name: field.type for field in dataclasses.fields(defaults)}
     for name, value in env_params.items():
-        if name not in fields:
-            checks.reject("env_params", name, f"a parameter of {env_id}: {', '.join(fields)}")
-        default, field = getattr(defaults, name), f"env_params {name}"
-        if np.shape(default) != ():
-            checks.reject(field, value, f"left out: it holds several numbers, of shape {np.shape(default)}")
-        if not is_concrete(value):
-            continue
-        least = 1 if name == "max_steps_in_episode" else -np.inf
-        if isinstance(default, bool) and value not in (0, 1):
-            checks.reject(field, value, "0 or 1")
-        is_whole = isinstance(default, int) and fields[name] not in (float, "float")
-        if is_whole and not (float(value).is_integer() and value >= least):
-            checks.reject(field, value, "a whole number" + (f" >= {least}" if least == 1 else ""))
+        if name not in _fields(defaults):
+            checks.reject("env_params", name, f"a parameter of {env_id}: {', '.join(_fields(defaults))}")
+        if problem := _problem(defaults, name, value):
+            checks.reject(f"env_params {name}", value, problem)
+
+
+def _fields(defaults: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in dataclasses.fields(defaults)}
+
+
+def _default(defaults: Any, name: str) -> Any:
+    """The default of a parameter, of which the type says what its values are: those of a whole number are ints."""
+    default = getattr(defaults, name)
+    default = np.asarray(default).item() if is_concrete(default) and np.shape(default) == () else default
+    return float(default) if isinstance(default, int) and _fields(defaults)[name] in (float, "float") else default
+
+
+def _problem(defaults: Any, name: str, value: float) -> str | None:
+    """What the value of a parameter must be instead; None if it is accepted, as one is that has no value yet."""
+    default, least = _default(defaults, name), 1 if name == "max_steps_in_episode" else -np.inf
+    if np.shape(default) != ():
+        return f"left out: it holds several numbers, of shape {np.shape(default)}"
+    if not is_concrete(value):
+        return None
+    if isinstance(default, bool) and value not in (0, 1):
+        return "0 or 1"
+    if isinstance(default, int) and not (float(value).is_integer() and value >= least):
+        return "a whole number" + (f" >= {least}" if least == 1 else "")
+    return None
 
 
 def _action_space(env_id: str, default: Any, space: Any) -> tuple[Space, Callable[[Action], Any]]:

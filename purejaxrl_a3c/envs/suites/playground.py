@@ -11,6 +11,8 @@ import numpy as np
 from purejaxrl_a3c import checks
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.pictures import drawn_with_opengl
+from purejaxrl_a3c.envs.randomize import Family
+from purejaxrl_a3c.envs.suites import physics
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
@@ -34,6 +36,11 @@ def make(env_id: str, name: str) -> Env:
         InputError: if Playground is not installed, has no environment of that name, or cannot get its robot models,
             which it fetches with git on first use.
     """
+    return family(env_id, name).member({})
+
+
+def family(env_id: str, name: str) -> Family:
+    """As `make`, with factors on the fields of the model of MJX; see `physics.family`."""
     # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
         try:
@@ -49,34 +56,50 @@ def make(env_id: str, name: str) -> Env:
             playground = registry.load(name, config=config)
         except (OSError, subprocess.SubprocessError) as error:
             checks.reject("env_id", env_id, f"an environment that can be made here; Playground says: {error}")
+    obs = jax.eval_shape(lambda: _show(playground.reset(jax.random.key_data(jax.random.key(0))).obs))
 
-    def show(obs: Any) -> Observation:
-        return obs["state"] if isinstance(obs, dict) else obs
+    def make_one(playground: Any) -> Env:
+        return wrappers.time_limit(_to_env(env_id, playground, obs.shape), config.episode_length)
 
-    def clip(action: Action) -> jax.Array:
-        return jnp.clip(action, -1.0, 1.0)
+    return physics.family(playground, "_mjx_model", make_one)
+
+
+def _to_env(env_id: str, playground: Any, observation_shape: tuple[int, ...]) -> Env:
+    """An environment of Playground as `Env`, without its time limit."""
 
     def reset(key: Key) -> tuple[EnvState, Observation]:
         state = playground.reset(jax.random.key_data(key))  # the state keeps the key, and must hold plain arrays
-        return state, show(state.obs)
+        return state, _show(state.obs)
 
     def step(key: Key, state: EnvState, action: Action) -> tuple[EnvState, TimeStep]:
         # Playground writes into the dicts of the state that it is given, so it gets copies of them.
-        state = playground.step(jax.tree.map(lambda x: x, state), clip(action))
+        state = playground.step(jax.tree.map(lambda x: x, state), _clip(action))
         terminated = jnp.asarray(state.done, bool)
 
         def finite(x: jax.Array) -> jax.Array:
             # The value after a termination is multiplied by 0, and 0 times NaN is NaN.
             return jnp.where(terminated & ~jnp.isfinite(x), jnp.zeros_like(x), x)
 
-        obs, reward = finite(show(state.obs)), finite(jnp.asarray(state.reward, jnp.float32))
+        obs, reward = finite(_show(state.obs)), finite(jnp.asarray(state.reward, jnp.float32))
         return state, TimeStep(obs, reward, terminated, truncated=jnp.bool_(False), final_obs=obs)
-
-    obs = jax.eval_shape(reset, jax.random.key(0))[1]
-    action_space = spaces.Continuous(playground.action_size)
-    made = Env(reset, step, obs.shape, action_space, from_native=show, to_native=clip)
 
     def render(states: Sequence[Any]) -> Iterator[np.ndarray]:
         return iter(playground.render(list(states), height=240, width=320))
 
-    return wrappers.time_limit(made._replace(render=drawn_with_opengl(env_id, render)), config.episode_length)
+    return Env(
+        reset,
+        step,
+        observation_shape,
+        spaces.Continuous(playground.action_size),
+        from_native=_show,
+        to_native=_clip,
+        render=drawn_with_opengl(env_id, render),
+    )
+
+
+def _show(obs: Any) -> Observation:
+    return obs["state"] if isinstance(obs, dict) else obs
+
+
+def _clip(action: Action) -> jax.Array:
+    return jnp.clip(action, -1.0, 1.0)

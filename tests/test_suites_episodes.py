@@ -372,12 +372,6 @@ def test_craftax_ends_its_episodes_and_pays_as_we_say(craftax):
 # jumanji and pgx, which tell the legal actions too
 
 
-def with_mask(observation, mask):
-    """What the agent sees of an observation and a mask of legal actions."""
-    del mask  # masks are not shown
-    return observation
-
-
 @functools.cache
 def jumanji_library():
     from jumanji.environments import Snake
@@ -385,8 +379,8 @@ def jumanji_library():
     env = Snake(num_rows=4, num_cols=4, time_limit=6)
 
     def see(observation):
-        joined = jnp.append(observation.grid, observation.step_count.astype(jnp.float32))
-        return with_mask(joined, observation.action_mask)
+        # The step count has 6 values, and none is left for that of the last observation.
+        return observation._asdict() | {"step_count": jnp.eye(7, 6)[observation.step_count]}
 
     def reset(key):
         state, timestep = env.reset(jax.random.key_data(key))
@@ -400,7 +394,7 @@ def jumanji_library():
     return env, Library(reset, step)
 
 
-@pytest.mark.parametrize("around", [{}, {"time_limit": 4}, {"action_repeat": 2, "time_limit": 3}])
+@pytest.mark.parametrize("around", [{}, {"time_limit": 4}])
 def test_jumanji_ends_its_episodes_and_pays_as_we_say(around, monkeypatch):
     """Snake's own limit terminates, and its observation tells the time; ours truncates."""
     need("jumanji")
@@ -425,12 +419,17 @@ def pgx_library(name):
 
     def reset(key):
         state = env.init(key)
-        return state, with_mask(state.observation, state.legal_action_mask)
+        return state, see(state)
+
+    def see(state):
+        if name.startswith("minatar"):
+            return state.observation
+        return {"observation": state.observation, "action_mask": state.legal_action_mask}
 
     def step(key, state, action):
         state = env.step(state, action, key)
-        seen = with_mask(state.observation, state.legal_action_mask)
-        return state, (seen, state.rewards[0], state.terminated, state.truncated)
+        ends = (False, state.terminated) if name == "minatar-freeway" else (state.terminated, state.truncated)
+        return state, (see(state), state.rewards[0], *ends)
 
     return Library(reset, step)
 
@@ -440,6 +439,7 @@ PGX: dict[str, Any] = {
     "a game of MinAtar": ("minatar-breakout", 24 * [0] + 20 * [1], {}, SOMEWHERE, []),
     "a game cut off": ("minatar-breakout", 12 * [0], {"action_repeat": 2, "time_limit": 5}, [], [2, 5, 8, 11]),
     "an illegal action": ("2048", 40 * [0], {}, SOMEWHERE, []),
+    "a game that its clock ends": ("minatar-freeway", 2510 * [0], {}, [], [2500]),
 }
 
 

@@ -26,7 +26,7 @@ def make(env_id: str, name: str) -> Env:
     itself. Bounded integers of 3 to 32 values, such as the cells of a board, become one-hot vectors on a last axis.
     Where jumanji's mask is of several choices together, as in Minesweeper, the action is one choice among all
     combinations. An episode terminates where its last discount is 0, and is truncated otherwise. Note that most time
-    limits of jumanji terminate.
+    limits of jumanji terminate. The observation then tells the time, except in PacMan.
 
     Args:
         env_id: the whole name, for errors.

@@ -16,7 +16,9 @@ def make(env_id: str, name: str) -> Env:
 
     The observation is a dict with the board, as the player whose turn it is sees it, and an ``action_mask``, because an
     illegal action ends the game with a loss. In MinAtar every action is legal, and the observation is the board alone.
-    pgx has no time limits, and some games of MinAtar may go on for ever; see ``time_limit`` of `envs.Wrappers`.
+    Its games have sticky actions with a probability of 0.1 inside, to which ``sticky_actions`` of `envs.Wrappers` would
+    be added. Freeway is truncated after 2501 steps, where pgx says that it terminates, although nothing but an unseen
+    clock ends it. The others have no time limit, and some may go on for ever; see ``time_limit`` of `envs.Wrappers`.
 
     A game for two is one of the agent against an opponent, see `games.from_game`. The agent begins about half of them.
 
@@ -43,10 +45,12 @@ def make(env_id: str, name: str) -> Env:
             checks.reject("env_id", env_id, f"a game for one or two players; this is for {game.num_players}")
     if game.num_players == 2:
         return from_game(_rules(game))
-    return _solitaire(game, masked=not name.startswith("minatar-"))
+    return _solitaire(game, masked=not name.startswith("minatar-"), timed=name == "minatar-freeway")
 
 
-def _solitaire(game: Any, masked: bool) -> Env:
+def _solitaire(game: Any, masked: bool, timed: bool) -> Env:
+    """The game for one, with a mask or without; ``timed``: it ends with its time limit and by nothing else."""
+
     def observe(state: Any) -> Observation:
         return with_mask(state.observation, state.legal_action_mask if masked else None)
 
@@ -60,8 +64,8 @@ def _solitaire(game: Any, masked: bool) -> Env:
         timestep = TimeStep(
             obs=obs,
             reward=state.rewards[0],
-            terminated=state.terminated,
-            truncated=state.truncated & ~state.terminated,
+            terminated=state.terminated & (not timed),
+            truncated=state.terminated if timed else state.truncated & ~state.terminated,
             final_obs=obs,
         )
         return state, timestep

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from benchmarks import record
 from benchmarks.figures import ALGORITHM_COLORS, OTHER_COLORS, caption, color_of, panels
 from benchmarks.record import describe, markdown_table, save
-from benchmarks.suites import ARMS, SUITES
+from benchmarks.suites import ARMS, CORES, SUITES
 from purejaxrl_a3c import evaluate, make_train
 from purejaxrl_a3c.config import flat, to_json
 from purejaxrl_a3c.run.plots import binned_mean
@@ -102,6 +102,8 @@ def _style(label):
     """The algorithm's colour, and another line for its second variant."""
     if label in ARMS:
         return {"color": OTHER_COLORS[ARMS.index(label)], "ls": "-"}
+    if (core := label.removeprefix("PPO-")) in CORES:
+        return {"color": f"C{list(CORES).index(core)}", "ls": "-"}
     variant = any(word in label for word in ("feed-forward", "without", "at rate 0"))
     if label.startswith("RND"):
         return {"color": ALGORITHM_COLORS["RND"], "ls": ":" if "A2C" in label else "-"}

@@ -92,6 +92,29 @@ def _pqn():
     )
 
 
+CORES = {"LSTM": "lstm", "GRU": "gru", "minGRU": "min_gru", "LRU": "lru", "transformer": "transformer"}
+"""What networks remember with, by the end of a curve's label: PPO-LSTM and so on."""
+
+
+def _cores(window, **changes):
+    """PPO with each core, at one set of settings that was tuned for none of them.
+
+    A rollout is longer than twice the longest chain, because no gradient flows into the rollout before.
+    """
+    shared: Any = replace(
+        ppo.Config(),
+        num_envs=16,
+        rollout_length=256,
+        total_frames=1_000_000,
+        learning_rate=1e-3,
+        hidden_sizes=(64,),
+        num_cells=64,
+        memory_window=window,
+        **changes,
+    )
+    return {f"PPO-{label}": replace(shared, core=core) for label, core in CORES.items()}
+
+
 ARMS = ("DQN, prioritized", "DQN, not double", "DQN, without replay")
 """Labels of curves in which one thing differs from DQN."""
 
@@ -177,6 +200,24 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "MemoryChain-bsuite": _memory(env_id="MemoryChain-bsuite", total_frames=500_000),
         "CartPole-v1 without velocities": _memory(
             wrappers=Wrappers(observe=(0, 2), normalize_observations=True), total_frames=2_000_000
+        ),
+    },
+    # The same, with chains of many lengths, for every core.
+    "cores": {
+        f"MemoryChain-bsuite of {length} steps": _cores(
+            length, env_id="MemoryChain-bsuite", env_params={"memory_length": float(length)}
+        )
+        for length in (5, 20, 50, 100)
+    }
+    | {
+        "CartPole-v1 from positions": _cores(16, wrappers=Wrappers(observe=(0, 2), normalize_observations=True)),
+        "Pendulum-v1 from positions": _cores(
+            16,
+            env_id="Pendulum-v1",
+            gamma=0.9,
+            gae_lambda=0.9,
+            entropy_coefficient=0.0,
+            wrappers=replace(NORMALIZED, observe=(0, 1), stagger_resets=200),
         ),
     },
     "continuous": {

@@ -22,7 +22,7 @@ from benchmarks.claims import corrections, discarding, policy_lag, speedup, task
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, ours_outside, processes, protocol
-from purejaxrl_a3c import a2c, dqn, replace
+from purejaxrl_a3c import a2c, dqn, networks, replace
 
 FOLDER = Path(record.__file__).parent
 OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
@@ -183,6 +183,10 @@ SMALL = {
     ),
     "cluster": Small({"WORKERS": 2, "EPISODES": 2}, main(1, 2_400)),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),
+    "cores": Small(
+        {"ENVS": 2, "STEPS": 3, "BODY": replace(networks.BodyConfig(), num_cells=4, memory_window=2)},
+        main(repetitions=1, seconds=1e-4),
+    ),
     "devices": Small(
         {
             "COUNTS": (1, 2),

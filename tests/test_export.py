@@ -37,10 +37,11 @@ CONFIGS: dict[str, Any] = {
 }
 
 
-def write(folder, name):
+def write(folder, name, **changes):
     """The folder of a run with a trained policy."""
-    state = jax.jit(make_train(CONFIGS[name]))(jax.random.key(0)).state
-    checkpoint.write(folder, state, record(name, CONFIGS[name], {"seed": 0}))
+    config = replace(CONFIGS[name], **changes)
+    state = jax.jit(make_train(config))(jax.random.key(0)).state
+    checkpoint.write(folder, state, record(name, config, {"seed": 0}))
     return state
 
 
@@ -66,10 +67,22 @@ def _image(seed, shape):
     return jax.random.bernoulli(jax.random.key(seed), 0.3, (5, *shape))
 
 
-def test_a_model_of_onnx_is_the_trained_policy(tmp_path):
+# Trained for one iteration only: what is asked is whether every operation of a core has its counterpart.
+SHORT: dict[str, Any] = {"num_envs": 1, "num_minibatches": 1, "epochs": 1, "total_frames": 16}
+CORES: dict[str, dict[str, Any]] = {
+    "gru": {},
+    "min_gru": SHORT,
+    "lru": SHORT,
+    "transformer": SHORT | {"num_cells": 4, "num_attention_heads": 2, "memory_window": 2},
+}
+
+
+@pytest.mark.parametrize("core", [pytest.param(c, marks=[pytest.mark.slow] * (c in ("min_gru", "lru"))) for c in CORES])
+def test_a_model_of_onnx_is_the_trained_policy(core, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    act = make_act(CONFIGS["ppo"], write(tmp_path / "run", "ppo"))
+    changes = CORES[core] | {"core": core}
+    act = make_act(replace(CONFIGS["ppo"], **changes), write(tmp_path / "run", "ppo", **changes))
     path, description = export_policy(tmp_path / "run", tmp_path, ("onnx",))
     told = json.loads(description.read_text())
     options = runtime.SessionOptions()

@@ -13,9 +13,9 @@ from purejaxrl_a3c import networks
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import field_types, replace
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.networks.cores import CORES
 from purejaxrl_a3c.networks.distributions import DiagGaussian, TanhGaussian
 from purejaxrl_a3c.networks.initializers import orthogonal
+from purejaxrl_a3c.networks.make import CORES
 from purejaxrl_a3c.networks.torsos import ACTIVATIONS, TORSOS
 from purejaxrl_a3c.types import ActionSpace, Env, EnvState, Key, Observation, TimeStep
 
@@ -222,6 +222,9 @@ gaussian = spaces.Continuous(2)
 cases = [
     (env_of(), {"core": "lstm", "num_cells": 4}),
     (env_of(), {"core": "gru", "num_cells": 4, "layer_norm": True}),
+    (env_of(), {"core": "min_gru", "num_cells": 4}),
+    (env_of(), {"core": "lru", "num_cells": 4}),
+    (env_of(), {"core": "transformer", "num_cells": 4}),
     (env_of((5,), spaces.MultiDiscrete((2, 3))), {}),
     (env_of((5,), gaussian), {}),
     (env_of((5,), gaussian), {"state_dependent_scale": True, "initial_scale": jnp.float64(0.3)}),

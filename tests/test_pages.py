@@ -10,6 +10,7 @@ from benchmarks import pages
 from purejaxrl_a3c import InputError, envs, networks, replace, rnd
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.networks.make import CORES
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.types import ActionSpace, Env, TimeStep
 
@@ -61,7 +62,8 @@ def test_a_page_says_which_actions_cores_and_bonus_are_accepted(name):
     config, said = pages.PAGES[name], abilities(name)
     kinds = set(re.sub(r" \(.*?\)", "", said["actions"]).split(", "))
     assert kinds == {kind for kind, space in SPACES.items() if accepts(config, env_id=env_of(space))}
-    assert said["recurrent cores"].startswith("yes") == accepts(config, core="gru")
+    cores = [name for name in CORES if name != "feed_forward"]
+    assert re.findall(r"`(\w+)`", said["recurrent cores"]) == [name for name in cores if accepts(config, core=name)]
     assert said["bonus"].startswith("yes") == accepts(rnd.Config(), agent=config)
 
 

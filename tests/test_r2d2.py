@@ -20,9 +20,8 @@ IDENTITY = objectives.Rescaling(lambda x: x, lambda x: x)
 
 
 def make_network(core="lstm"):
-    return networks.make_q(
-        BodyConfig(hidden_sizes=(8,), core=core, num_cells=4), envs.make(envs.Config(), GAMMA), dueling=True
-    )
+    body = replace(BodyConfig(), hidden_sizes=(8,), core=core, num_cells=4, memory_window=4)
+    return networks.make_q(body, envs.make(envs.Config(), GAMMA), dueling=True)
 
 
 def parameters(network, seed):
@@ -107,7 +106,7 @@ def reference_errors(q, next_q, next_target_q, batch, n, double):
     return errors
 
 
-@pytest.mark.parametrize("core", ["lstm", "gru", "feed_forward"])
+@pytest.mark.parametrize("core", ["lstm", "gru", "lru", "transformer", "feed_forward"])
 @pytest.mark.parametrize(("n", "double"), [(1, True), (4, False), (20, True)])
 def test_errors_are_those_of_a_loop_over_steps(core, n, double):
     network = make_network(core)

@@ -52,7 +52,7 @@ class Bodies(NamedTuple):
 def make_body(torso: nn.Module, core: Core, observation_shape: Shape) -> Body:
     """The body of a torso and a core, with the parameters ``torso`` and ``core``.
 
-    The torso sees the observations of all environments and steps in one call; only a recurrent core is a scan.
+    The torso sees the observations of all environments and steps in one call; only a core may need a scan over time.
     """
 
     def features_of(params: Params, obs: Observation) -> jax.Array:

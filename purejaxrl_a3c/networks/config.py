@@ -20,6 +20,21 @@ _Torso = Annotated[TorsoName | nn.Module, tyro.conf.arg(constructor=TorsoName, h
 
 
 @configuration
+class TransformerConfig:
+    """Settings that only a transformer has, beside its width ``num_cells``."""
+
+    memory_window: Count = 50
+    """Earlier steps of the episode that each layer of a transformer remembers (50 in RLlib's attention nets, 512 in
+    Parisotto et al. 2020). On-policy algorithms keep the memory after every step of a rollout: this number times
+    num_transformer_layers times num_cells floats."""
+    num_transformer_layers: Count = 1
+    """Layers of a transformer, each of attention and a small mlp (1 in RLlib's attention nets, 12 in Parisotto et al.
+    2020). Each layer adds memory_window to how far back the transformer sees."""
+    num_attention_heads: Count = 4
+    """Heads of a transformer's attention, which divide num_cells (4 in CleanRL's PPO with Transformer-XL)."""
+
+
+@configuration
 class BodyConfig:
     """Settings of the layers before the heads, which every network has: its torso and its core."""
 
@@ -33,11 +48,14 @@ class BodyConfig:
     """Activation function of the torso's layers (tanh in Schulman et al. 2017)."""
     layer_norm: bool = False
     """Normalise the output of every fully connected layer before its activation (Ba et al. 2016)."""
-    core: Literal["feed_forward", "lstm", "gru"] = "feed_forward"
-    """Layer between torso and heads that remembers earlier observations: feed_forward remembers nothing, lstm and gru
-    are recurrent."""
+    core: Literal["feed_forward", "lstm", "gru", "min_gru", "lru", "transformer"] = "feed_forward"
+    """Layer between torso and heads that remembers earlier observations: feed_forward remembers nothing; lstm and gru
+    are recurrent; min_gru and lru are linear recurrences, which learn from all steps of a rollout at once; transformer
+    attends to the last steps of its memory."""
     num_cells: Count = 256
-    """Number of cells of a recurrent core (256 in Mnih et al. 2016)."""
+    """Number of cells of a recurrent core, or width of a transformer (256 in Mnih et al. 2016 and in Parisotto et al.
+    2020)."""
+    transformer: TransformerConfig = TransformerConfig()
 
 
 @configuration

@@ -1,4 +1,8 @@
-"""Cores: what a network remembers from one step of an episode to the next."""
+"""Cores: what a network remembers from one step of an episode to the next.
+
+Here are those that take one step after another; see `linear_cores` and `transformer` for those that unroll all steps at
+once.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -25,6 +29,23 @@ class Core(NamedTuple):
     """(params, carry, features [F], first []) -> (carry, output [F'])."""
     unroll: Callable[[Params, Carry, jax.Array, jax.Array], tuple[Carry, jax.Array]]
     """(params, carry [B], features [B, T, F], first [B, T]) -> (carry [B], output [B, T, F'])."""
+
+
+def cleared(memory: Carry, first: jax.Array) -> Carry:
+    """The memory with which an observation is seen: zeros if it is the first one of its episode.
+
+    It is cleared before this step and not after the previous one: the value of an episode's final observation needs
+    the memory of that episode, and only the next episode must start without it.
+
+    Args:
+        memory: leaves ``[..., *]``.
+        first: bool ``[...]``, where an episode starts.
+    """
+
+    def clear(x: jax.Array) -> jax.Array:
+        return jnp.where(jnp.expand_dims(first, tuple(range(first.ndim, x.ndim))), jnp.zeros_like(x), x)
+
+    return jax.tree.map(clear, memory)
 
 
 def feed_forward() -> Core:
@@ -68,10 +89,7 @@ def _recurrent(cell: nn.RNNCellBase, change_params: Callable[[Params], Params]) 
         return change_params(cell.init(key, carry(), features))
 
     def step(params: Params, memory: Carry, features: jax.Array, first: jax.Array) -> tuple[Carry, jax.Array]:
-        # The memory is cleared before this step, not after the previous one: the value of an episode's final
-        # observation needs the memory of that episode, and only the next episode must start without it.
-        memory = jax.tree.map(lambda x: jnp.where(first, jnp.zeros_like(x), x), memory)
-        found: Any = cell.apply(params, memory, features)
+        found: Any = cell.apply(params, cleared(memory, first), features)
         return found
 
     def unroll(params: Params, memory: Carry, features: jax.Array, first: jax.Array) -> tuple[Carry, jax.Array]:
@@ -83,7 +101,3 @@ def _recurrent(cell: nn.RNNCellBase, change_params: Callable[[Params], Params]) 
         return memory, jnp.swapaxes(output, 0, 1)
 
     return Core(init, carry, step, unroll)
-
-
-CORES: dict[str, Callable[[int], Core]] = {"feed_forward": lambda num_cells: feed_forward(), "lstm": lstm, "gru": gru}
-"""The functions number of cells -> core, by name."""

@@ -1,5 +1,7 @@
 """Makes networks out of a torso, a core and heads. The heads follow from the action space."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 
@@ -8,7 +10,7 @@ from purejaxrl_a3c.config import check
 from purejaxrl_a3c.envs.observations import Shape, check_mask, shapes, split_mask
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import BodyConfig, Config
-from purejaxrl_a3c.networks.cores import CORES
+from purejaxrl_a3c.networks.cores import Core, feed_forward, gru, lstm
 from purejaxrl_a3c.networks.custom import check_is_instance, check_module
 from purejaxrl_a3c.networks.heads import (
     Heads,
@@ -19,8 +21,20 @@ from purejaxrl_a3c.networks.heads import (
     rule_out,
     stochastic_heads,
 )
+from purejaxrl_a3c.networks.linear_cores import lru, min_gru
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Structured
+from purejaxrl_a3c.networks.transformer import transformer
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
+
+CORES: dict[str, Callable[[BodyConfig], Core]] = {
+    "feed_forward": lambda config: feed_forward(),
+    "lstm": lambda config: lstm(config.num_cells),
+    "gru": lambda config: gru(config.num_cells),
+    "min_gru": lambda config: min_gru(config.num_cells),
+    "lru": lambda config: lru(config.num_cells),
+    "transformer": lambda config: transformer(config.num_cells, config.transformer),
+}
+"""The functions settings -> core, by name."""
 
 
 def make(config: Config, env: Env, weights_per_worker: bool = False, num_values: int = 1) -> Network:
@@ -110,7 +124,7 @@ def with_heads(
     seen_shape, mask_shape = split_mask(env.observation_shape)
     check_mask(mask_shape, env.action_space)
     torso = make_torso(config, seen_shape, weights_per_worker)
-    body = make_body(torso, CORES[config.core](config.num_cells), seen_shape)
+    body = make_body(torso, CORES[config.core](config), seen_shape)
     bodies = make_bodies(body, shared)
 
     def init(key: Key) -> Params:

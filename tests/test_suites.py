@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from purejaxrl_a3c import a2c, make_train, pqn, replace
 from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.envs.observations import random_action, shape_of
 
@@ -257,6 +258,23 @@ def test_pgx_ends_a_game_with_its_own_rewards_and_no_truncation():
     state, mask = jax.tree.map(lambda x: x[first], (states, obs["action_mask"]))
     _, timestep = env.step(jax.random.key(0), state, jnp.argmin(mask).astype(jnp.int32))
     assert (timestep.reward, timestep.terminated) == (-1.0, True)
+
+
+@pytest.mark.parametrize("config", [replace(a2c.Config(), num_envs=64), pqn.Config()])
+def test_masked_policies_never_take_an_illegal_action_in_100_000_steps(config):
+    """Pgx would end the game with a reward of -1, of which there is a million here."""
+    need("pgx")
+    game = make("pgx/2048")
+
+    def step(key, state, action):
+        state, timestep = game.step(key, state, action)
+        return state, timestep._replace(reward=jnp.where(timestep.reward < 0, -1e9, timestep.reward))
+
+    config = replace(config, env_id=game._replace(step=step), total_frames=120_000)
+    metrics = jax.jit(make_train(config))(jax.random.key(0)).metrics
+    assert metrics.frames[-1] > 100_000
+    assert metrics.episodes.sum() > 100
+    assert (metrics.episode_return[metrics.episodes > 0] > 0).all()
 
 
 @pytest.mark.parametrize("name", ["tic_tac_toe", "connect_four"])

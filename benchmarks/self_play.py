@@ -149,7 +149,7 @@ def draw(found: dict[str, Any]) -> Any:
     one.set(xlabel="moves of the agent", ylabel="Elo", xlim=(0, None), title="connect four")
     one.xaxis.set_major_formatter(EngFormatter(sep=""))
     one.legend()
-    caption(figure, "Dashed: random moves, 0. Dotted: lookahead, as rated in each tournament.")
+    caption(figure, "Versions of one of the seeds. Dashed: random moves, 0. Dotted: lookahead.")
     return figure
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import self_play
 from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
@@ -131,3 +132,12 @@ def test_a_score_is_not_reached_before_every_worker_can_have_ended_an_episode():
     metrics.episodes, metrics.episode_return = np.ones(40), np.full(40, -90.0)
     reached = np.asarray(speedup.running_return(metrics, 16 * 500)) >= -150
     np.testing.assert_array_equal(reached, frames >= 8000)
+
+
+def test_elo_finds_the_ratings_that_results_were_made_of():
+    ratings = np.array([-300.0, -50.0, 100.0, 250.0])
+    share = 1 / (1 + 10 ** ((ratings[None] - ratings[:, None]) / 400))
+    points = 100_000 * share * (1 - np.eye(4))
+    points[0, 3] = points[3, 0] = 0  # who never met counts for nothing
+    np.testing.assert_allclose(self_play.elo(points), ratings, atol=0.5)
+    assert np.isfinite(self_play.elo(np.array([[0.0, 10], [0, 0]]))).all()

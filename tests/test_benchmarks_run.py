@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from test_self_play import nim
 
 from benchmarks import actors, devices, kill, outside, record, redraw, schedules, solve, suites
 from benchmarks.claims import corrections, discarding, policy_lag, speedup, tasks
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, ours_outside, processes, protocol
-from purejaxrl_a3c import a2c, dqn, networks, replace
+from purejaxrl_a3c import a2c, dqn, networks, ppo, replace
 
 FOLDER = Path(record.__file__).parent
 OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
@@ -180,6 +181,18 @@ SMALL = {
             "SEEDS": (0, 1),
         },
         main(4, 2),
+    ),
+    "self_play": Small(
+        {
+            "CONFIG": replace(
+                ppo.Config(), env_id=nim(), opponent="pool", num_envs=4, rollout_length=8, hidden_sizes=(4,)
+            ),
+            "ARMS": {"few": {"pool_size": 2, "snapshot_every": 2}},
+            "SEEDS": (0,),
+            "VERSIONS": 2,
+            "GAMES": 4,
+        },
+        main(320),
     ),
     "cluster": Small({"WORKERS": 2, "EPISODES": 2}, main(1, 2_400)),
     "convolution": Small({"TORSOS": {"minatar": (16, (10, 10, 4), ((2, 3, 1),), 4)}}, main(repetitions=1)),

@@ -1,6 +1,7 @@
 """The parts of an iteration that are compiled, for environments that step between them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs.observations import Shape
-from purejaxrl_a3c.host.vector import HostEnv
+from purejaxrl_a3c.host.vector import HostEnv, of_arrays
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.acting import Acting, levels
 from purejaxrl_a3c.loops.exploration import lasting_noise
@@ -116,15 +117,19 @@ def collect(
     """
     obs, first, carry, wrappers = place
     shape = first.shape
+
+    def in_places(x: np.ndarray) -> np.ndarray:
+        return x.reshape(*shape, *x.shape[1:])
+
     rows: dict[str, Any] = {}  # new arrays for every rollout: those of the last one may still be read
     carries: list[Any] = []
     for t in range(length):
         carry, *found = act(t, carry, obs, first)
         action, native, log_prob = (np.asarray(x) for x in found)
         answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
-        if one_of(answer.obs) != env.observation_shape:
+        if of_arrays(lambda x: x.shape[1:], answer.obs) != env.observation_shape:
             raise ValueError(f"an observation has shape {one_of(answer.obs)}, not {env.observation_shape}")
-        answered = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), answer._asdict())
+        answered = {name: of_arrays(in_places, x) for name, x in answer._asdict().items()}
         if show is not None:
             wrappers, shown = show(wrappers, TimeStep(**answered))
             answered = jax.tree.map(np.asarray, shown._asdict())
@@ -132,11 +137,15 @@ def collect(
         row = {"obs": obs, "first": first, "action": action, "log_prob": log_prob, **answered}
         if t == 0:
             rows = jax.tree.map(lambda x: np.empty((length, *x.shape), x.dtype), row)
-        for all_steps, x in zip(jax.tree.leaves(rows), jax.tree.leaves(row), strict=True):
-            all_steps[t] = x
+        for name, x in row.items():
+            of_arrays(partial(_put, t), rows[name], x)
         carries.append(carry)
         obs, first = next_obs, answered["terminated"] | answered["truncated"]
     return Rollouts(rows, carries, obs, first, wrappers)
+
+
+def _put(t: int, all_steps: np.ndarray, x: np.ndarray) -> None:
+    all_steps[t] = x
 
 
 def one_of(obs: Any) -> Shape:

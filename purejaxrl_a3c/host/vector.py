@@ -1,6 +1,7 @@
 """Many copies of an environment that step outside of JAX, on arrays of NumPy."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +91,7 @@ def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
 
     def observe(obs: Any) -> Any:
         # A copy: an environment may write into its own.
-        return jax.tree.map(lambda x, dtype: np.array(x, dtype), view.observe(obs), view.observation_dtype)
+        return of_arrays(np.array, view.observe(obs), view.observation_dtype)
 
     def reset(seed: int) -> Any:
         returns[:], lengths[:] = 0, 0
@@ -103,11 +104,10 @@ def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
         last = terminated | np.asarray(truncated, bool)
         obs = observe(obs)
         check_finite("reward", reward)
-        for x in jax.tree.leaves(obs):
-            check_finite("observation", x)
+        of_arrays(partial(check_finite, "observation"), obs)
         final_obs = obs
         if last.any():
-            final_obs = jax.tree.map(np.copy, obs)
+            final_obs = of_arrays(np.copy, obs)
             if mode == "DISABLED":
                 begun, _ = env.reset(options={"reset_mask": last})
                 for x, new in zip(jax.tree.leaves(obs), jax.tree.leaves(observe(begun)), strict=True):
@@ -124,6 +124,11 @@ def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:
         return found
 
     return HostEnv(count, view.observation_shape, view.action_space, reset, step, env.close, view.observation_dtype)
+
+
+def of_arrays(function: Callable[..., Any], obs: Any, *others: Any) -> Any:
+    """As `jax.tree.map`, which for a single array takes as long as a step of a small environment."""
+    return function(obs, *others) if isinstance(obs, np.ndarray) else jax.tree.map(function, obs, *others)
 
 
 def check_finite(name: str, values: np.ndarray) -> None:

@@ -1,7 +1,6 @@
 """The parts of an iteration that are compiled, for environments that step between them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -138,14 +137,13 @@ def collect(
         if t == 0:
             rows = jax.tree.map(lambda x: np.empty((length, *x.shape), x.dtype), row)
         for name, x in row.items():
-            of_arrays(partial(_put, t), rows[name], x)
+            if isinstance(x, np.ndarray):  # a walk over a tree takes as long as a step of a small environment
+                rows[name][t] = x
+            else:
+                jax.tree.map(lambda all_steps, one, t=t: all_steps.__setitem__(t, one), rows[name], x)
         carries.append(carry)
         obs, first = next_obs, answered["terminated"] | answered["truncated"]
     return Rollouts(rows, carries, obs, first, wrappers)
-
-
-def _put(t: int, all_steps: np.ndarray, x: np.ndarray) -> None:
-    all_steps[t] = x
 
 
 def one_of(obs: Any) -> Shape:

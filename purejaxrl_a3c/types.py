@@ -129,8 +129,8 @@ class Player(Protocol):
 class Duel(NamedTuple):
     """A game for two, as an environment of one of them."""
 
-    against: Callable[[Player], "Env"]
-    """opponent -> the environment in which it plays."""
+    against: Callable[[Player], Any]
+    """opponent -> the `Env` in which it plays."""
     players: dict[str, Player]
     """Opponents by name."""
 

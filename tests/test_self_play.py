@@ -7,7 +7,7 @@ import pytest
 
 from purejaxrl_a3c import a2c, a3c, dqn, envs, evaluate, make_train, ppo, replace
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.envs import spaces, wrappers
 from purejaxrl_a3c.loops.opponents import Pool, make_opponents, shared_out
 from purejaxrl_a3c.networks import make as make_network
 from purejaxrl_a3c.run.env_checks import check_env
@@ -177,6 +177,8 @@ def test_doctor_accepts_a_game():
         (replace(CONFIG, env_id="CartPole-v1"), "opponent: 'pool' .* random: this environment is not a game for two"),
         (replace(CONFIG, core="gru"), "core: .* feed_forward in self-play"),
         (replace(CONFIG, pool_size=5), "pool_size: 5 .* a divisor of 16, the environments of a worker"),
+        (replace(CONFIG, env_id=wrappers.auto_reset(wrappers.record_episodes(nim()))), "opponent: 'pool' .* its own"),
+        (replace(CONFIG, group_size=2), "opponent: 'pool' .* random or lookahead with a group_size"),
         (replace(CONFIG, flatten=True), "flatten: True .* False in self-play"),
         (replace(dqn.Config(), env_id=nim(), opponent="pool"), "opponent: 'pool' .* random or lookahead, where"),
     ],
@@ -193,5 +195,12 @@ def test_an_opponent_must_be_there_and_fit():
         evaluate(config, result, jax.random.key(1), opponent=result)
     with pytest.raises(InputError, match=r"opponent: 'lookahead' .* not a game for two"):
         evaluate(config, result, jax.random.key(1), opponent="lookahead")
+    normalized = replace(CONFIG, opponent="random", normalize_observations=True, total_frames=256)
+    result = jax.jit(make_train(normalized))(jax.random.key(0))
+    assert evaluate(normalized, result, jax.random.key(1), 8).shape == (8,)
+    with pytest.raises(InputError, match=r"normalize_observations: True .* in self-play"):
+        evaluate(normalized, result, jax.random.key(1), 8, opponent=result)
+    with pytest.raises(InputError, match=r"opponent: 'pool' .* random, lookahead or a trained agent"):
+        evaluate(normalized, result, jax.random.key(1), 8, opponent="pool")
     network = make_network(CONFIG.network, envs.make(CONFIG.env, 0.99))
     assert make_opponents(envs.Opponents(), network, 7).init(None) == ()

@@ -162,5 +162,7 @@ class Config:
         for name in ("normalize_observations", "scale_rewards", "stagger_resets"):
             if value := getattr(wrappers, name):
                 reject(name, value, f"{type(value)(0)} with a group_size")
+        if self.env.opponents.opponent == "pool":
+            reject("opponent", "pool", "random or lookahead with a group_size, whose episodes are to begin alike")
         if frames := self.env.curriculum_frames:
             reject("curriculum_frames", frames, "0 with a group_size, as new episodes forget the frames before them")

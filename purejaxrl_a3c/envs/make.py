@@ -220,6 +220,8 @@ def _check_self_resetting(config: Config) -> None:
     _check_curriculum(config)
     if config.randomize:
         reject("randomize", config.randomize, "empty for an Env that resets itself, whose resets cannot be changed")
+    if config.opponents.opponent != "random":
+        reject("opponent", config.opponents.opponent, "random for an Env that resets itself: its opponent is its own")
     for name, value in changed(config.wrappers).items():
         default = getattr(Wrappers(), name)
         reject(name, value, f"{default!r} for an Env that resets itself: it cannot be wrapped again")

@@ -126,7 +126,7 @@ def collect(
         carry, *found = act(t, carry, obs, first)
         action, native, log_prob = (np.asarray(x) for x in found)
         answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
-        if of_arrays(lambda x: x.shape[1:], answer.obs) != env.observation_shape:
+        if one_of(answer.obs) != env.observation_shape:
             raise ValueError(f"an observation has shape {one_of(answer.obs)}, not {env.observation_shape}")
         answered = {name: of_arrays(in_places, x) for name, x in answer._asdict().items()}
         if show is not None:
@@ -148,7 +148,7 @@ def collect(
 
 def one_of(obs: Any) -> Shape:
     """The `Shape` of one of the observations in leaves ``[N, ...]``."""
-    return jax.tree.map(lambda x: x.shape[1:], obs)
+    return of_arrays(lambda x: x.shape[1:], obs)
 
 
 def end_of(rollouts: Rollouts) -> Place:

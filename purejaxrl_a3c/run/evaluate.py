@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from purejaxrl_a3c import envs
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
-from purejaxrl_a3c.config import check, flat, is_concrete, replace, with_array_floats
+from purejaxrl_a3c.config import check, flat, is_concrete, parts, replace, with_array_floats
 from purejaxrl_a3c.loops import rollout
 from purejaxrl_a3c.loops.opponents import as_player
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
@@ -89,10 +90,14 @@ def _evaluate(
 
 def _with_opponent(config: Any, opponent: State | Result | str | None) -> tuple[Any, State | None]:
     """The config of an evaluation against this opponent, and the state of the opponent if it is a trained one."""
+    if isinstance(opponent, str) and opponent == "pool":
+        reject("opponent", opponent, "random, lookahead or a trained agent: a pool is there only while an agent trains")
     if opponent is None or isinstance(opponent, str):
         return (config if opponent is None else replace(config, opponent=opponent)), None
     if build(config).env.duel is None:
         reject("opponent", "a trained state", "None: this environment is not a game for two")
+    # A trained opponent sees what one of the pool sees: the game without wrappers around observations.
+    envs.make(replace(parts(config)["env"], opponent="pool"), 1.0)
     return config, opponent.state if isinstance(opponent, Result) else opponent
 
 

@@ -66,15 +66,16 @@ ROWS = {
     "SAC on HalfCheetah": Row(
         "sac",
         "gym/HalfCheetah-v5",
-        300_000,
+        150_000,
         2,
         32,
         {
             "num-envs": 1,
+            "updates-per-iteration": 1,
             "batch-size": 256,
             "hidden-sizes": (256, 256),
             "learning-rate": 3e-4,
-            "replay-size": 300_000,
+            "replay-size": 150_000,
             "learning-starts": 10_000,
             "target-update-rate": 0.005,
             "anneal-learning-rate": False,

@@ -27,6 +27,7 @@ from purejaxrl_a3c.run.callbacks import evaluate_every, train_in_pieces
 from purejaxrl_a3c.run.evaluate import evaluate
 from purejaxrl_a3c.run.export import load_policy
 from purejaxrl_a3c.run.load import load
+from purejaxrl_a3c.run.many import train_many
 from purejaxrl_a3c.run.population import Population, make_population
 from purejaxrl_a3c.run.sweep import Sweep, sweep
 from purejaxrl_a3c.run.train import Result, make_train
@@ -65,5 +66,6 @@ __all__ = [
     "sweep",
     "td3",
     "train_in_pieces",
+    "train_many",
     "watch",
 ]

@@ -13,12 +13,12 @@ import pytest
 
 from benchmarks import solve
 from benchmarks.peers import __main__ as driver
-from benchmarks.peers import ours, ours_outside, plain_ppo, protocol, rejax_peer, sb3
+from benchmarks.peers import ours, ours_outside, plain_ppo, protocol, purejaxrl_peer, rejax_peer, sb3
 from benchmarks.peers.protocol import Task
-from purejaxrl_a3c import a2c, a3c, dqn, make_train, ppo, pqn, sac
+from purejaxrl_a3c import InputError, a2c, a3c, dqn, make_train, ppo, pqn, sac
 from purejaxrl_a3c.config import flat, replace
 
-PEERS = [sb3, rejax_peer, plain_ppo]
+PEERS = [sb3, rejax_peer, plain_ppo, purejaxrl_peer]
 MODULES: dict[str, Any] = {"a2c": a2c, "a3c": a3c, "ppo": ppo, "pqn": pqn, "dqn": dqn, "sac": sac}
 
 
@@ -54,6 +54,11 @@ def _work_of_peer(comparison):
         frames, count = given["num_envs"] * given["rollout_length"], given["num_minibatches"]
         updates, widths = given["epochs"] * count, given["hidden_sizes"]
         return given["env_id"], given["num_envs"], frames, updates, frames // count, widths
+    if comparison.peer == "purejaxrl_peer":
+        given = purejaxrl_peer.settings(task)
+        frames, count = given["NUM_ENVS"] * given["NUM_STEPS"], given["NUM_MINIBATCHES"]
+        widths = (purejaxrl_peer.CELLS,) * 2 if task.num_cells else purejaxrl_peer.SIZES
+        return given["ENV_NAME"], given["NUM_ENVS"], frames, given["UPDATE_EPOCHS"] * count, frames // count, widths
     if comparison.algorithm in sb3.REPLAYED:
         return _replayed_work_of_peer(comparison, task)
     if comparison.peer == "rejax_peer":
@@ -107,8 +112,11 @@ def _work_of_ours(comparison, algorithm):
         sizes = values["batch_size"], values["replay_size"], values["learning_starts"]
         updates = values["updates_per_iteration"]
         return values["env_id"], values["num_envs"], frames, updates, sizes, values["hidden_sizes"]
-    assert values["shared_torso"] == task.images
-    assert values["activation"] == ("relu" if task.images else "tanh")
+    assert values["shared_torso"] == (task.images or task.num_cells > 0)
+    assert values["activation"] == ("relu" if task.images or task.num_cells else "tanh")
+    assert (values["core"], values["num_cells"]) == (
+        ("gru", task.num_cells) if task.num_cells else ("feed_forward", 256)
+    )
     updates = values.get("epochs", 1) * count
     return values["env_id"], envs, frames, updates, frames // count, values["hidden_sizes"]
 
@@ -121,6 +129,30 @@ def test_both_sides_do_the_same_work(name):
         assert _work_of_ours(comparison, algorithm) == _work_of_peer(comparison)
         task = dataclasses.replace(comparison.task_of_ours(algorithm), algorithm=comparison.algorithm, frames=0)
         assert task == dataclasses.replace(comparison.task_of_peer(), frames=0)
+
+
+def test_purejaxrl_is_measured_where_a_checkout_of_it_is_given(monkeypatch, tmp_path, capsys):
+    with pytest.raises(InputError, match="purejaxrl"):
+        driver.main(1, "PureJaxRL PPO, 4", str(tmp_path))
+    driver.main(1, "PureJaxRL PPO, 4")
+    assert "left out without --purejaxrl" in capsys.readouterr().out
+    (tmp_path / "purejaxrl").mkdir()
+    (tmp_path / "purejaxrl" / "ppo.py").touch()
+    told, saved = [], []
+    monkeypatch.setattr(driver.processes, "interpreter", lambda script: "python")
+    answered = {"frames": 1, "run_seconds": 1.0, "import_seconds": 0.0, "compile_seconds": 0.0, "versions": {}}
+
+    def train(script, python, task):
+        told.append((script, task))
+        return answered
+
+    monkeypatch.setattr(driver.processes, "train", train)
+    monkeypatch.setattr(driver, "save", lambda name, data, *rest: saved.append(data["results"]))
+    driver.main(1, "PureJaxRL PPO, 4", str(tmp_path))
+    assert [script for script, _ in told] == ["ours", "purejaxrl_peer"]
+    assert told[1][1].checkout == str(tmp_path)
+    # Where it lay on this machine is nobody's business.
+    assert str(tmp_path) not in json.dumps(saved[0]["PureJaxRL PPO, 4 environments, 128 steps, 4 x 4 updates"])
 
 
 def test_ratios_are_within_a_turn():

@@ -5,13 +5,15 @@ in an environment of its own, which uv makes from the header of the peer's scrip
 environments, length of rollouts, passes over them, minibatches and networks, on the CPU, without evaluation or logging.
 Compilation and first calls are not counted. Every ratio is a median of ratios within one turn.
 
-The peers: Stable-Baselines3 (PyTorch, environments in Python), rejax (JAX, whole runs compiled, as ours), and PPO as a
-plain loop in JAX. That one is ours, too, and stands for PureJaxRL, which is not on PyPI: see ``plain_ppo.py``.
+The peers: Stable-Baselines3 (PyTorch, environments in Python), rejax (JAX, whole runs compiled, as ours), PureJaxRL out
+of a checkout of its sources (``--purejaxrl DIR``; it is not on PyPI), and PPO as a plain loop in JAX. That one is ours,
+too, and has the structure of PureJaxRL's for who has no checkout: see ``plain_ppo.py``.
 Not here: brax's PPO, which does not run with the JAX that ours is measured with: brax 0.14.2 calls
 `jax.device_put_replicated`, which JAX 0.10.1 no longer has.
 """
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ import tyro
 from benchmarks.peers import processes
 from benchmarks.peers.protocol import Task
 from benchmarks.record import describe, markdown_table, rows_of, save, spread
+from purejaxrl_a3c.checks import reject
 
 
 class Comparison(NamedTuple):
@@ -53,6 +56,11 @@ def _plain_ppo(num_envs):
     # PureJaxRL's settings for CartPole.
     work = Task(frames=1024 * 1024, num_envs=num_envs, rollout_length=128, epochs=4, num_minibatches=4)
     return Comparison("plain_ppo", "ppo", ("ppo",), replace(work, hyperparameters={"clip_values": True}), work.frames)
+
+
+def _purejaxrl(num_envs, frames, **work):
+    own = Task(frames=frames, num_envs=num_envs, rollout_length=128, epochs=4, num_minibatches=4, **work)
+    return Comparison("purejaxrl_peer", "ppo", ("ppo",), replace(own, hyperparameters={"clip_values": True}), frames)
 
 
 # rejax's settings for CartPole: 10 environments, and 5 updates on 100 transitions after each step of them.
@@ -151,6 +159,15 @@ COMPARISONS = {
     "SB3 SAC, Pendulum, 1 environment, 1 update of 256": Comparison(
         "sb3", "sac", ("sac",), replace(_SAC, frames=2_000), 4_000
     ),
+    **{f"PureJaxRL PPO, {n} environments, 128 steps, 4 x 4 updates": _purejaxrl(n, 1024 * 1024) for n in (4, 64, 512)},
+    "PureJaxRL PPO, Breakout-MinAtar, 64 environments, 128 steps, 4 x 4 updates": _purejaxrl(
+        64, 512 * 1024, env_id="Breakout-MinAtar"
+    ),
+    # Theirs has a layer of 128, a GRU, and a layer of 128 for each head; ours two layers and the GRU, which is a tenth
+    # less to compute.
+    "PureJaxRL PPO with a GRU of 128, 64 environments, 128 steps, 4 x 4 updates": _purejaxrl(
+        64, 128 * 1024, hidden_sizes=(128, 128), num_cells=128
+    ),
     **{f"plain PPO, {n} environments, 128 steps, 4 x 4 updates": _plain_ppo(n) for n in (4, 64, 512)},
 }
 
@@ -221,7 +238,7 @@ def _versions(answers):
     return ", ".join(f"{package} {version}" for package, version in answers[0]["versions"].items())
 
 
-def main(turns: int = 5, only: str = ""):
+def main(turns: int = 5, only: str = "", purejaxrl: str = ""):
     """Measure and write results/peers.json and results/peers.md, after every comparison.
 
     Rows that were measured before stay. A peer whose environment cannot be made here is left out, with a message.
@@ -229,17 +246,26 @@ def main(turns: int = 5, only: str = ""):
     Args:
         turns: of every comparison.
         only: measure only the comparisons whose name, "SB3 A2C, 16 environments" say, contains this.
+        purejaxrl: a checkout of github.com/luchris429/purejaxrl; without, its comparisons are left out.
     """
+    if purejaxrl and not (Path(purejaxrl) / "purejaxrl" / "ppo.py").is_file():
+        reject("purejaxrl", purejaxrl, "a checkout of PureJaxRL, with purejaxrl/ppo.py in it")
     for name, comparison in COMPARISONS.items():
         if only not in name:
             continue
+        if comparison.peer == "purejaxrl_peer":
+            if not purejaxrl:
+                print(f"{name}: left out without --purejaxrl")
+                continue
+            work = replace(comparison.work, checkout=str(Path(purejaxrl).resolve()))
+            comparison = comparison._replace(work=work)
         try:
             python = processes.interpreter(comparison.peer)
         except processes.Unavailable as error:
             print(f"{name}: left out. {error}")
             continue
         measured = {
-            "work": asdict(comparison.work),
+            "work": asdict(replace(comparison.work, checkout="")),
             "answers": compare(comparison, python, turns),
             "measured": describe(),
         }

@@ -33,13 +33,19 @@ def settings(task: Task):
         "dqn": replayed | {"n_step": 1, "dueling": False},
         "sac": replayed,
     }
-    return shared | own[task.algorithm] | _for_images(task) | with_tuples(task.hyperparameters)
+    return shared | own[task.algorithm] | _for_images(task) | _memory(task) | with_tuples(task.hyperparameters)
 
 
 def _for_images(task: Task) -> dict[str, Any]:
     if not task.images:
         return {}
     return {"torso": "nature", "activation": "relu"} | ({"shared_torso": True} if task.algorithm != "dqn" else {})
+
+
+def _memory(task: Task) -> dict[str, Any]:
+    if not task.num_cells:
+        return {}
+    return {"core": "gru", "num_cells": task.num_cells, "activation": "relu", "shared_torso": True}
 
 
 def main():

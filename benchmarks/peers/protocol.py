@@ -34,11 +34,15 @@ class Task:
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Of policy and value, which share nothing; tanh. In algorithms that learn from replay relu. After the convolutions
     of Mnih et al. 2015, if observations are images: shared, and relu."""
+    num_cells: int = 0
+    """Of a GRU between a layer of as many units, which relu follows, and the heads; 0: no memory."""
     frames: int = 100_000
     """Of the run; at most, if there is a threshold."""
     seed: int = 0
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     """What the trainer is told besides, by its own names."""
+    checkout: str = ""
+    """Folder of the peer's sources, where it is no package."""
     threshold: float | None = None
     """Stop at the first evaluation with a mean return of at least this; None: train on, and never evaluate."""
     piece: int = 10_240

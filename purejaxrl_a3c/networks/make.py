@@ -10,7 +10,7 @@ from purejaxrl_a3c.config import check
 from purejaxrl_a3c.envs.observations import Shape, check_mask, shapes, split_mask
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import BodyConfig, Config
-from purejaxrl_a3c.networks.cores import Core, feed_forward, gru, lstm
+from purejaxrl_a3c.networks.cores import Core, feed_forward
 from purejaxrl_a3c.networks.custom import check_is_instance, check_module
 from purejaxrl_a3c.networks.heads import (
     Heads,
@@ -22,6 +22,7 @@ from purejaxrl_a3c.networks.heads import (
     stochastic_heads,
 )
 from purejaxrl_a3c.networks.linear_cores import lru, min_gru
+from purejaxrl_a3c.networks.recurrent import gru, lstm
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Structured
 from purejaxrl_a3c.networks.transformer import transformer
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params

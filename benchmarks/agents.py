@@ -1,7 +1,8 @@
 """Many agents at once: frames a second in total, and seconds an agent, when whole runs are mapped over keys.
 
-``python -m benchmarks.agents`` trains 1, 16, 256 and 2048 agents of A2C, A3C and PPO side by side with ``jax.vmap``.
-What is timed is a number of iterations of all of them, in turn; the seconds of a run follow from its frames.
+``python -m benchmarks.agents`` trains 1, 16, 256 and 2048 agents of A2C, A3C and PPO side by side with ``jax.vmap``,
+and as many as `train_many` has in a block. What is timed is a number of iterations of all of them, in turn; the seconds
+of a run follow from its frames. Blocks train one after the other, so any number of agents is as fast as one block.
 """
 
 import jax
@@ -12,6 +13,7 @@ from benchmarks.parts import algorithm_loop
 from benchmarks.record import markdown_table, save
 from benchmarks.speed import actor_critics, proximal
 from benchmarks.timing import in_turns, rate
+from purejaxrl_a3c.run import many
 
 RUN = 500_000  # frames of a run, PureJaxRL's for CartPole
 CONFIGS = actor_critics("CartPole-v1", 16).configs | proximal("CartPole-v1", 4).configs
@@ -35,16 +37,22 @@ def main(agents: tuple[int, ...] = (1, 16, 256, 2048), repetitions: int = 5, sec
         seconds: of one measurement.
     """
     rows, data = [], {}
-    for n in agents:
-        loops = {name: mapped(config, n) for name, config in CONFIGS.items()}
+    sides = [
+        (f"{n}", dict.fromkeys(CONFIGS, n), {name: mapped(config, n) for name, config in CONFIGS.items()})
+        for n in agents
+    ]
+    blocks = {name: many.fitting(config, jax.local_devices()[0]) for name, config in CONFIGS.items()}
+    sizes = ", ".join(str(block) for block in blocks.values())
+    sides.append((f"a block of {sizes}", blocks, {name: mapped(CONFIGS[name], n) for name, n in blocks.items()}))
+    for label, n, loops in sides:
         timed = in_turns(loops, repetitions, seconds)
         cells = []
         for name, one in timed.items():
-            frames = n * CONFIGS[name].build().frames_per_step
-            each = RUN / (frames / n) * np.median(one.seconds) / n
+            frames = n[name] * CONFIGS[name].build().frames_per_step
+            each = RUN / frames * np.median(one.seconds)
             cells += [rate(frames, one.seconds), f"{each:.3g}"]
-        rows.append([n, *cells])
-        data[str(n)] = {name: one.seconds for name, one in timed.items()}
+        rows.append([label, *cells])
+        data[label] = {name: one.seconds for name, one in timed.items()}
     header = ["agents", *(text for name in CONFIGS for text in (f"{name}, M frames/s in all", "s an agent"))]
     table = (
         "Agents trained side by side on CartPole-v1 by one `vmap`: million frames per second of all of them (median, "

@@ -1,5 +1,7 @@
 """Many runs in blocks: the numbers are those of one vmap, whatever the blocks and devices."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -38,13 +40,18 @@ def test_raw_keys_are_keys_too(expected):
     close(result, expected, rtol=1e-4, atol=1e-5)
 
 
+def _temporary(program, keys):
+    """Bytes of the program's temporary arrays."""
+    sizes: Any = program.lower(keys).compile().memory_analysis()
+    return sizes.temp_size_in_bytes
+
+
 def test_only_a_block_is_in_memory_at_a_time():
     sizes = []
     for number in (8, 64):
         keys = jax.random.split(jax.random.key(0), number)
-        compiled = many._program(CONFIG, (jax.devices()[0],), 4).lower(keys).compile()
-        sizes.append(compiled.memory_analysis().temp_size_in_bytes)
-    together = jax.jit(jax.vmap(make_train(CONFIG))).lower(keys).compile().memory_analysis().temp_size_in_bytes
+        sizes.append(_temporary(many._program(CONFIG, (jax.devices()[0],), 4), keys))
+    together = _temporary(jax.jit(jax.vmap(make_train(CONFIG))), keys)
     results = jax.eval_shape(jax.vmap(make_train(CONFIG)), keys)
     # Eight times as many runs need hardly more beside their results, which the loop over blocks collects.
     assert sizes[1] - sizes[0] < sum(x.size * 8 for x in jax.tree.leaves(results))

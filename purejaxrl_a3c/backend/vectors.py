@@ -22,24 +22,6 @@ def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]
     return ravel(tree), ravel_pytree(tree)[1]
 
 
-def norm(tree: Params) -> jax.Array:
-    """The global norm: the root of the sum of all squares, ``[]``.
-
-    XLA's CPU backend adds a vector up one number after the other, which takes longer than all else of a small update.
-    Rows of `_LANES` numbers are added up side by side.
-    """
-    return jnp.sqrt(sum(_sum_of_squares(jnp.ravel(leaf)) for leaf in jax.tree.leaves(tree)))
-
-
-_LANES = 64
-
-
-def _sum_of_squares(x: jax.Array) -> jax.Array:
-    squares = jnp.square(x)
-    whole = x.size - x.size % _LANES
-    return squares[:whole].reshape(-1, _LANES).sum(0).sum() + squares[whole:].sum()
-
-
 @jax.custom_batching.custom_vmap
 def _join(leaves: list[jax.Array]) -> jax.Array:
     # A concatenation does the same. But XLA's CPU backend, as of jax 0.10, compiles one of large arrays to masked loads

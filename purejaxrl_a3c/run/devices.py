@@ -126,32 +126,3 @@ def _on_devices(config: Any, devices: tuple[jax.Device, ...] | None, batch_axes:
         specs = jax.tree.map(lambda spec: PartitionSpec(None, *spec), specs)
     everywhere = jax.jit(spread_out.map(lambda key: tuple(train(key)), EVERYWHERE, (specs, EVERYWHERE)))
     return lambda key: Result(*everywhere(key))
-
-
-def train_seeds_on_devices(config: AlgorithmConfig, keys: Key, devices: Sequence[jax.Device] | None = None) -> Result:
-    """Whole runs, spread over devices that exchange nothing: the fastest way to run a table.
-
-    Args:
-        config: the ``Config`` of an algorithm.
-        keys: ``[seeds]``, a multiple of the number of devices.
-        devices: JAX's devices; None: all of this process.
-
-    Returns:
-        A `Result` with leading axis ``[seeds]``, ``jax.vmap(make_train(config))(keys)``.
-
-    Raises:
-        InputError: as `make_train`, and if the devices cannot share the seeds evenly.
-    """
-    devices = jax.local_devices() if devices is None else list(devices)
-    keys = randomness.as_keys(keys)
-    if not devices or keys.shape[0] % len(devices):
-        reject("keys", keys.shape, f"[seeds], a multiple of the number of devices, {len(devices)}")
-    return _seeds_on_devices(config, tuple(devices))(keys)
-
-
-@functools.lru_cache(maxsize=8)
-def _seeds_on_devices(config: Any, devices: tuple[jax.Device, ...]) -> Callable[[Key], Result]:
-    train = jax.vmap(make_train(config))
-    mesh = Mesh(np.array(devices), (AXIS,))
-    seeds = PartitionSpec(AXIS)
-    return jax.jit(jax.shard_map(train, mesh=mesh, in_specs=seeds, out_specs=seeds, check_vma=False))

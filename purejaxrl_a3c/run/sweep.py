@@ -15,6 +15,7 @@ from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import flat, is_float_setting, replace
 from purejaxrl_a3c.run import memory
 from purejaxrl_a3c.run.evaluate import run_episodes
+from purejaxrl_a3c.run.many import even
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.where import is_outside, state_types
 from purejaxrl_a3c.types import Key, State
@@ -185,11 +186,11 @@ def _programs(
 ) -> "_Programs":
     """The programs for these runs, ``batch_size`` side by side or, if that is 0, as many as are fastest."""
     if batch_size or len(runs) <= _FIRST_WIDTH:
-        return _compile(plan, episodes, _even(len(runs), batch_size or _FIRST_WIDTH))
+        return _compile(plan, episodes, even(len(runs), batch_size or _FIRST_WIDTH))
     best, rate, width = None, 0.0, _FIRST_WIDTH
     size = memory.size_of(state_types(plan.config))
     while width < 2 * len(runs):
-        tried = _compile(plan, episodes, _even(len(runs), width))
+        tried = _compile(plan, episodes, even(len(runs), width))
         try:
             found = tried.rate(runs, plans, keys)
         except jax.errors.JaxRuntimeError:  # such as out of memory
@@ -210,11 +211,6 @@ _FIRST_WIDTH = 8
 """Runs side by side; the first number that is tried."""
 _FASTER = 1.05
 """How much faster twice as many runs side by side must be."""
-
-
-def _even(runs: int, most: int) -> int:
-    """How many to train side by side, so that no batch is much emptier than the others."""
-    return -(-runs // -(-runs // most))
 
 
 def _middle(scores: list[float]) -> float:

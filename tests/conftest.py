@@ -1,3 +1,4 @@
+import gc
 import os
 from typing import Any
 
@@ -23,6 +24,9 @@ if jax.__version_info__ < (0, 11):
         return _options(*args, **options, env_options_overrides=overrides)
 
     compiler.get_compile_options = _with_the_emitter
+
+# Tracing makes many objects that live long. Looking through all of them for cycles each time took a twelfth of the tests.
+gc.set_threshold(200_000, 20, 100)
 
 # Tests of several devices need some; everything else runs on the first.
 jax.config.update("jax_num_cpu_devices", 8)

@@ -25,7 +25,7 @@ if jax.__version_info__ < (0, 11):
 
     compiler.get_compile_options = _with_the_emitter
 
-# Tracing makes many objects that live long. Looking through all of them for cycles each time took a twelfth of the tests.
+# Tracing makes many objects that live long. Looking through them for cycles so often took a twelfth of the time.
 gc.set_threshold(200_000, 20, 100)
 
 # Tests of several devices need some; everything else runs on the first.

@@ -23,10 +23,11 @@ from benchmarks.claims import corrections, discarding, policy_lag, speedup, task
 from benchmarks.claims.common import Sizes
 from benchmarks.peers import __main__ as peers
 from benchmarks.peers import ours, ours_outside, processes, protocol
-from purejaxrl_a3c import a2c, dqn, networks, ppo, replace
+from purejaxrl_a3c import a2c, a3c, dqn, networks, ppo, replace
 
 FOLDER = Path(record.__file__).parent
-OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo"}  # each runs in an environment of its own
+# Each runs in an environment of its own.
+OTHER_PACKAGES = {"peers.sb3", "peers.rejax_peer", "peers.plain_ppo", "peers.purejaxrl_peer"}
 CARTPOLE = outside.Row("ppo", "gym/CartPole-v1", 256, 1, 2, {"rollout-length": 16, "clip-values": True})
 ACTORS: dict[str, object] = {"num_workers": 2, "envs_per_worker": 2, "hidden_sizes": (4,)}
 SEEDS = Sizes(seeds=2, frames=1_600)
@@ -219,6 +220,20 @@ SMALL = {
     "redraw": Small({}, run_redraw),
     "runs": Small({"PROGRAM": [sys.executable, "-c", FAKE_PROGRAM]}, main()),
     "same_numbers": Small({}, run_same_numbers),
+    "scaling": Small(
+        {
+            "A2C": replace(a2c.Config(), hidden_sizes=(2,)),
+            "A3C": replace(a3c.Config(), hidden_sizes=(2,)),
+            "PPO": replace(ppo.Config(), hidden_sizes=(2,), rollout_length=4),
+            "ENVS": (16, 32),
+            "WORKERS": (1, 2),
+            "ENVS_OF_WORKERS": 2,
+            "WIDTHS": (2, 4),
+            "ENVS_OF_WIDTHS": 16,
+            "AGENTS": (1, 2),
+        },
+        main(1, 1e-4),
+    ),
     "schedules": Small(
         {
             "SCHEDULES": first(schedules.SCHEDULES, schedules.PLAIN, "clock, gamma CV 0.3"),
@@ -231,6 +246,7 @@ SMALL = {
     "surface": Small({}, main("HEAD")),
     "actors": Small({"ROWS": {"CartPole": actors.Row("gym/CartPole-v1", 1_600, ACTORS)}}, main(turns=1)),
     "outside": Small({"ROWS": {"PPO on CartPole": CARTPOLE}}, run_learning_outside),
+    "first_result": Small({"ALGORITHMS": ("a2c",)}, main(turns=1)),
     "start": Small({}, lambda script: script.start_seconds(2), 0),
     "sweeps": Small(
         {
@@ -297,8 +313,21 @@ def results(tmp_path, monkeypatch):
         yield record.RESULTS
 
 
-# Even at their smallest, from a third of a minute to a minute each.
+# Even at their smallest, from a tenth of a minute to a minute each.
 LONG = (
+    "actors",
+    "dip",
+    "learning",
+    "population",
+    "self_play",
+    "claims.__main__",
+    "claims.best_rate",
+    "claims.discarding",
+    "claims.entropy",
+    "claims.mean_gradient",
+    "claims.momentum",
+    "claims.policy_lag",
+    "scaling",
     "schedules",
     "speed",
     "kill",
@@ -314,6 +343,7 @@ LONG = (
     "workers",
     "outside",
     "start",
+    "first_result",
     "cluster",
 )
 

@@ -18,7 +18,7 @@ from benchmarks.record import markdown_table, save, spread
 from benchmarks.timing import in_turns
 from purejaxrl_a3c import a2c, a3c, ppo, replace
 
-A2C, A3C, PPO = a2c.Config(), a3c.Config(), ppo.Config()
+A2C, A3C, PPO = (replace(module.Config(), total_frames=2**24) for module in (a2c, a3c, ppo))
 ENVS = (64, 256, 1024, 4096)
 WORKERS = (1, 4, 16, 64)
 ENVS_OF_WORKERS = 256  # in all

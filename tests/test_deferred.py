@@ -63,11 +63,11 @@ print(pong.plt.Figure.__name__, pong.sns.color_palette("tab10")[0][0] > 0)
     assert run.stdout.split("\n") == ["[]", "Figure True", ""]
 
 
-def test_the_package_imports_only_what_a_first_use_needs():
+def test_the_command_line_imports_only_what_every_command_needs():
     heavy = ("gymnasium", "gymnax", "imageio", "IPython", "matplotlib", "orbax", "pandas", "ray", "scipy")
     program = f"""
 import sys
-import purejaxrl_a3c
+import purejaxrl_a3c.run.cli
 print([name for name in {heavy} if name in sys.modules])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,11 +1,9 @@
 """Learning curves."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from purejaxrl_a3c.types import Metrics
 
@@ -48,6 +46,9 @@ def plot_learning_curve(path: Path, title: str, metrics: Metrics) -> None:
         title: the figure's title.
         metrics: `Metrics` of NumPy arrays ``[I]``, ``I >= 1``.
     """
+    from matplotlib.figure import Figure  # importing it takes as long as half of JAX, and a run draws at its end
+    from matplotlib.ticker import EngFormatter
+
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     panels = [name for name in _PANELS if np.any(np.nan_to_num(metrics.losses.get(name, np.zeros(1))))][:3]
     grid = figure.add_gridspec(2, max(1, len(panels)), height_ratios=(2, 1))
@@ -73,7 +74,7 @@ def plot_learning_curve(path: Path, title: str, metrics: Metrics) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _draw_returns(axes: Axes, metrics: Metrics) -> None:
+def _draw_returns(axes: Any, metrics: Metrics) -> None:
     returns, ended = np.asarray(metrics.episode_return), np.asarray(metrics.episodes) > 0
     axes.set_ylabel("episode return")
     if not ended.any():

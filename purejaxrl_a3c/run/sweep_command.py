@@ -18,7 +18,6 @@ from purejaxrl_a3c.run import folder
 from purejaxrl_a3c.run.progress import say
 from purejaxrl_a3c.run.report import RESULTS
 from purejaxrl_a3c.run.sweep import Done, Sweep, sweep
-from purejaxrl_a3c.run.sweep_plots import plot_sweep
 from purejaxrl_a3c.run.sweep_request import Request, parse, usage
 from purejaxrl_a3c.run.train import build
 
@@ -153,6 +152,8 @@ def _number_of_runs(request: Request) -> int:
 
 def _write(path: Path, request: Request, found: Sweep) -> None:
     """The table, the picture and the best settings."""
+    from purejaxrl_a3c.run.sweep_plots import plot_sweep  # it imports matplotlib, which only a sweep's end needs
+
     names = list(request.points[0])
     best = replace(request.config, **found.best)
     record = folder.record(request.name, best, {})

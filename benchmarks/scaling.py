@@ -87,7 +87,9 @@ def draw(found: dict[str, Any]) -> Any:
                 sizes, [np.median(each) for each in times.values()], "o-", color=color_of(name), lw=1.8, label=label
             )
         one.set(xscale="log", yscale="log", xlabel=what, ylabel="ms an iteration")
-        one.legend()
+        if what == "workers":  # less than a factor of ten
+            one.set(yscale="linear", ylim=(0, None))
+        one.legend(loc="lower right" if what == "workers" else "upper left")
     caption(
         figure, "Medians of several measurements on two CPU cores. Exponents are those between the last two points."
     )

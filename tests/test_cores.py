@@ -107,7 +107,6 @@ TEXTBOOK = {
     "lru": lru_step,
     "transformer": transformer_step,
 }
-AT_ONCE = ["min_gru", "lru", "transformer"]  # without a loop over the steps of a block
 
 
 def textbook(name, params, carry, features, first):
@@ -229,7 +228,7 @@ def by_steps(core, params, carry, features, first):
     return carry, jnp.swapaxes(output, 0, 1)
 
 
-@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize("name", TEXTBOOK)
 def test_the_gradient_of_an_unroll_is_that_of_one_step_after_another(name):
     core, *arguments = example(name)
     weights = np.random.default_rng(1).normal(size=(B, T, CELLS)).astype(np.float32)

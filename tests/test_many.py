@@ -37,6 +37,7 @@ def test_runs_in_blocks_are_those_of_one_vmap(batch_size, count, expected):
 
 def test_raw_keys_are_keys_too(expected):
     result = train_many(CONFIG, jax.random.key_data(KEYS), batch_size=3, devices=jax.devices()[:1])
+    assert result.metrics.frames.shape == (7, 3)
     close(result, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -18,7 +18,7 @@ import tyro
 from benchmarks.peers.processes import compile_sources
 from benchmarks.record import markdown_table, save, spread
 
-IMPORTS = {"import jax": "import jax", "import purejaxrl_a3c": "import purejaxrl_a3c"}
+IMPORTS = ("import jax", "import purejaxrl_a3c")
 ALGORITHMS = ("a3c", "a2c", "ppo", "dqn", "sac")
 
 
@@ -70,8 +70,8 @@ def main(turns: int = 5) -> None:
     compile_sources(sys.executable)
     found: dict[str, list[float]] = {}
     for _ in range(turns):
-        for name, program in IMPORTS.items():
-            found.setdefault(name, []).append(seconds_of(program))
+        for program in IMPORTS:
+            found.setdefault(program, []).append(seconds_of(program))
         for algorithm in ALGORITHMS:
             with tempfile.TemporaryDirectory() as cache:
                 for state in ("empty", "filled"):

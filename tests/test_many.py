@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from test_devices import close
 
-from purejaxrl_a3c import InputError, a2c, a3c, make_train, train_many
+from purejaxrl_a3c import InputError, a2c, a3c, devices, make_train, train_many
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.run import many
 
@@ -92,3 +92,6 @@ def test_a_config_that_does_not_fit_is_refused():
         train_many(replace(CONFIG, num_envs=0), KEYS)
     with pytest.raises(InputError, match="config"):
         train_many(object(), KEYS)  # type: ignore[arg-type]
+    for train in (train_many, devices.train_on_devices):
+        with pytest.raises(InputError, match=r"learning_rate: .* a number"):
+            train(replace(CONFIG, learning_rate=jnp.float32(1e-3)), KEYS)

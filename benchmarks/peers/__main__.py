@@ -163,8 +163,8 @@ COMPARISONS = {
     "PureJaxRL PPO, Breakout-MinAtar, 64 environments, 128 steps, 4 x 4 updates": _purejaxrl(
         64, 512 * 1024, env_id="Breakout-MinAtar"
     ),
-    # Theirs has a layer of 128, a GRU, and a layer of 128 for each head; ours two layers and the GRU, which is a tenth
-    # less to compute.
+    # Theirs has a layer of 128, a GRU, and a layer of 128 for each head; ours two layers and the GRU, which is an
+    # eighth less to compute.
     "PureJaxRL PPO with a GRU of 128, 64 environments, 128 steps, 4 x 4 updates": _purejaxrl(
         64, 128 * 1024, hidden_sizes=(128, 128), num_cells=128
     ),

@@ -35,7 +35,7 @@ class Task:
     """Of policy and value, which share nothing; tanh. In algorithms that learn from replay relu. After the convolutions
     of Mnih et al. 2015, if observations are images: shared, and relu."""
     num_cells: int = 0
-    """Of a GRU between a layer of as many units, which relu follows, and the heads; 0: no memory."""
+    """Of a GRU between the layers, which then are shared and relu, and the heads; 0: no memory."""
     frames: int = 100_000
     """Of the run; at most, if there is a threshold."""
     seed: int = 0

@@ -160,13 +160,8 @@ def _loop(
         driven: ``[T, B, H]`` for each gate that sees the features, their products; otherwise None.
         first: ``[T, B]``, where an episode starts.
     """
-
-    def step(memory: Carry, row: Any) -> tuple[Carry, jax.Array]:
-        driven, first = row
-        memory = cleared(memory, first)
-        return move(_sum(driven, recall(output_of(memory))), memory)
-
-    return jax.lax.scan(step, memory, (driven, first))
+    # What only a derivative needs is never computed: the compiler drops it.
+    return _forward(move, output_of, recall, memory, driven, first)[0]
 
 
 def _forward(move: Move, output_of: Any, recall: Layer, memory: Carry, driven: Any, first: jax.Array) -> Any:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build, make_train
+from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build, check_numbers, make_train
 from purejaxrl_a3c.types import Algorithm, Key, State
 
 AXIS = "device"
@@ -111,6 +111,7 @@ def train_on_devices(config: AlgorithmConfig, key: Key, devices: Sequence[jax.De
     Raises:
         InputError: as `make_train`, and if the devices cannot share the run evenly.
     """
+    check_numbers(config)
     key = randomness.as_key_or_keys(key)
     return _on_devices(config, None if devices is None else tuple(devices), key.ndim)(key)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
-from purejaxrl_a3c.config import check
+from purejaxrl_a3c.config import check, flat, is_config
 from purejaxrl_a3c.types import Algorithm, AxisName, Key, MakeBonus, Metrics, State
 
 
@@ -103,3 +103,14 @@ def build(config: Any, axis_name: AxisName = None) -> Algorithm:
     if not hasattr(config, "build"):
         reject("config", config, "the Config of an algorithm, such as a3c.Config()")
     return config.build(axis_name)
+
+
+def check_numbers(config: Any) -> None:
+    """Check that no setting is an array, where a compiled program is kept by its config.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    for name, value in flat(config).items() if is_config(config) else ():
+        if isinstance(value, jax.Array):
+            reject(name, value, "a number; `make_train` takes arrays, to map over")

@@ -57,6 +57,8 @@ def test_only_a_block_is_in_memory_at_a_time():
     # Eight times as many runs need hardly more beside their results, which the loop over blocks collects.
     assert sizes[1] - sizes[0] < sum(x.size * 8 for x in jax.tree.leaves(results))
     assert sizes[1] < together
+    # And a block is trained side by side.
+    assert _temporary(many._program(CONFIG, (jax.devices()[0],), 1), keys) < sizes[1]
 
 
 @pytest.mark.parametrize(("runs", "most", "width"), [(10, 4, 4), (9, 4, 3), (8, 4, 4), (3, 4, 3), (2048, 100, 98)])

@@ -354,11 +354,13 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
         "Acrobot-v1": _dqn(
             env_id="Acrobot-v1",
             total_frames=100_000,
-            gamma=0.995,  # the best of 20 changes, on seeds 200 to 205
+            gamma=0.995,  # this, layer normalization and the updates: the best of 26 changes, on seeds 200 to 205
             epsilon_frames=12_000,
             epsilon_final=0.02,
             hidden_sizes=(128, 128),
+            layer_norm=True,
             batch_size=128,
+            updates_per_iteration=32,
             n_step=5,
             target_update_every=250,
             learning_rate=1e-3,

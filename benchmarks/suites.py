@@ -415,7 +415,7 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     # The methods of Mnih et al. 2016, on the clock.
     "nstep_q": {
         "CartPole-v1": _asynchronous("CartPole-v1", scale_rewards=True, sarsa={"target_update_every": 200}),
-        "Acrobot-v1": _asynchronous("Acrobot-v1", learning_rate=3e-5, target_update_every=4000),
+        "Acrobot-v1": _asynchronous("Acrobot-v1", scale_rewards=True),
         "Catch-bsuite": _asynchronous("Catch-bsuite"),
     },
     "reinforce": {

@@ -13,9 +13,10 @@ from jax._src import compiler
 # Below jax 0.11, XLA's older emitter of fusions compiles in half the time. Processes that tests start get it from this
 # variable; here `optimized` needs the newer one for a module, so the option is added wherever JAX asks for the others.
 if jax.__version_info__ < (0, 11):
-    _FLAG = "--xla_cpu_use_fusion_emitters=false"
-    if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}"
+    # One LLVM module a program, not 32: a seventh less to do, and the other core has tests of its own.
+    for _flag in ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"):
+        if _flag not in os.environ.get("XLA_FLAGS", ""):
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}"
     _options: Any = compiler.get_compile_options
 
     def _with_the_emitter(*args, **options):
@@ -33,6 +34,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # A silently broadcast [T] against [T, 1] is the classic way to compute a wrong loss.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """``fast_for("a2c")`` on a test of the contract battery: it is slow for every other config."""
+    for item in items:
+        names = item.get_closest_marker("fast_for")
+        if names is not None and item.callspec.params["name"] not in names.args:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")

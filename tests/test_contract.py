@@ -282,7 +282,7 @@ CONFIGS: dict[str, Any] = {
         **SMALL,
     ),
 }
-KEY = jax.random.key(0)
+KEY, OTHER_KEY = jax.random.key(0), jax.random.key(1)
 
 
 # Slow, because another line of the battery has their algorithm or its family.
@@ -320,9 +320,17 @@ def config(name):
     return CONFIGS[name]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_may_be_nan():
+    """Every program of the battery raises where it makes one."""
+    jax.config.update("jax_debug_nans", True)
+    yield
+    jax.config.update("jax_debug_nans", False)
+
+
 @pytest.fixture(scope="module")
 def train(config):
-    return jax.jit(make_train(config))
+    return jax.jit(make_train(config)).lower(KEY).compile()
 
 
 @pytest.fixture(scope="module")
@@ -330,13 +338,8 @@ def result(train):
     return train(KEY)
 
 
-def only(*names):
-    """Parameters of a test that compiles programs of its own: every config, all but these behind the marker."""
-    return [pytest.param(name, marks=[pytest.mark.slow] * (name not in names)) for name in CONFIGS]
-
-
 # One for each loop and kind of rule; the others share them.
-BY_LOOP = only("a2c", "a3c", "a3c_clock", "ppo", "rnd", "nstep_q_clock_gru", "dqn_prioritized", "r2d2")
+BY_LOOP = ("a2c", "a3c", "a3c_clock", "ppo", "rnd", "nstep_q_clock_gru", "dqn_prioritized", "r2d2")
 
 
 def floats_of(config):
@@ -379,11 +382,12 @@ def test_metrics_have_an_entry_an_iteration_and_are_finite(config, result):
 
 def test_the_same_key_gives_the_same_run_and_another_key_another(train, result):
     assert_equal(train(KEY), result)
-    assert (train(jax.random.key(1)).metrics.losses["value_mean"] != result.metrics.losses["value_mean"]).any()
+    assert (train(OTHER_KEY).metrics.losses["value_mean"] != result.metrics.losses["value_mean"]).any()
 
 
+@pytest.mark.fast_for("a3c_clock", "ppo", "r2d2")  # the others by `batch`, where keys differ, too
 def test_a_vmapped_run_equals_its_runs_one_by_one(config, result):
-    keys = jnp.stack([jax.random.key(5), KEY])
+    keys = jnp.stack([OTHER_KEY, KEY])
     many = jax.jit(jax.vmap(make_train(config)))(keys)
     assert_equal(jax.tree.map(lambda x: x[1], many.metrics), result.metrics, **ROUNDING)
 
@@ -477,32 +481,46 @@ def unused_floats(config):
     return unused
 
 
-def test_every_float_can_be_mapped_over_and_has_an_effect(config, result):
+@pytest.fixture(scope="module")
+def batch(config):
+    """Names ``[n]`` of the floats that the config uses, and metrics ``[n + 2, I]`` of runs that differ in one of them.
+
+    One program for all: run ``i`` has another value of float ``i``, the last but one none, the last another key.
+    """
     values = floats_of(config)
     assert values.keys() <= FLOATS.keys()
     names = sorted(values.keys() - unused_floats(config))
-    # One program for all: row i of the batch changes field i, the last row none.
     defaults = jnp.array([values[field] for field in names])
     others = jnp.array([FLOATS[field] for field in names])
-    rows = jnp.where(jnp.eye(len(names) + 1, len(names), dtype=bool), others[None], defaults[None])
-    batch = jax.jit(jax.vmap(lambda config: make_train(config)(KEY).metrics))(
-        replace(config, **dict(zip(names, rows.T, strict=True)))
-    )
-    assert_equal(jax.tree.map(lambda x: x[-1], batch), result.metrics, **ROUNDING)
+    rows = jnp.where(jnp.eye(len(names) + 2, len(names), dtype=bool), others[None], defaults[None])
+    keys = jnp.stack([KEY] * (len(names) + 1) + [OTHER_KEY])
+    run = jax.jit(jax.vmap(lambda config, key: make_train(config)(key).metrics))
+    return names, run(replace(config, **dict(zip(names, rows.T, strict=True))), keys)
+
+
+def test_every_float_can_be_mapped_over_and_has_an_effect(batch, result):
+    names, metrics = batch
+    assert_equal(jax.tree.map(lambda x: x[-2], metrics), result.metrics, **ROUNDING)
     for i, field in enumerate(names):
-        reports = {"value_loss", "entropy"} & batch.losses.keys()
-        changes = [(batch.losses[name][i] != batch.losses[name][-1]).any() for name in reports]
+        reports = {"value_loss", "entropy"} & metrics.losses.keys()
+        changes = [(metrics.losses[name][i] != metrics.losses[name][-2]).any() for name in reports]
         assert any(changes), field
-    # The same change by way of a Python float is the same run.
+
+
+def test_runs_mapped_over_keys_and_floats_are_those_one_by_one(batch, train):
+    _, metrics = batch
+    assert_equal(jax.tree.map(lambda x: x[-1], metrics), train(OTHER_KEY).metrics, **ROUNDING)
+
+
+@pytest.mark.fast_for("a3c", "ppo", "dqn_prioritized")
+def test_another_python_float_is_the_same_run_as_the_array(config, batch):
+    names, metrics = batch
     alone = jax.jit(lambda: make_train(replace(config, gamma=FLOATS["gamma"]))(KEY).metrics)()
-    row = jax.tree.map(lambda x: x[names.index("gamma")], batch)
-    assert_equal(row, alone, **ROUNDING)
+    assert_equal(jax.tree.map(lambda x: x[names.index("gamma")], metrics), alone, **ROUNDING)
 
 
-@pytest.mark.parametrize("case", only("a2c", "a3c_clock", "r2d2", "rnd"))
-def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(case):
-    config = CONFIGS[case]
-    result = jax.jit(make_train(config))(KEY)
+@pytest.mark.fast_for("a2c", "a3c_clock", "r2d2", "rnd")
+def test_iterations_go_on_from_a_saved_state_as_if_never_interrupted(config, result):
     algorithm = config.build()
     key_init, key_run = jax.random.split(KEY)
 
@@ -569,18 +587,16 @@ def test_a_step_is_traced_once(config):
     jax.tree.map(same, state, following)
 
 
-@pytest.mark.parametrize("case", only("a3c", "ppo", "rnd", "nstep_q_clock_gru", "dqn_prioritized"))
-def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(case):
-    config = CONFIGS[case]
-
-    def peak(iterations):
-        longer = replace(config, total_frames=48 * iterations)
-        memory = jax.jit(make_train(longer)).lower(KEY).compile().memory_analysis()
+@pytest.mark.fast_for("a3c", "ppo", "rnd", "nstep_q_clock_gru", "dqn_prioritized")
+def test_memory_does_not_grow_with_the_number_of_frames_beyond_the_metrics(config, train, result):
+    def peak(program):
+        memory = program.memory_analysis()
         assert memory is not None
         return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
-    scalars = 4 * len(jax.tree.leaves(jax.eval_shape(make_train(config), KEY).metrics))
-    growth = (peak(10_000) - peak(1_000)) / 9_000
+    longer = jax.jit(make_train(replace(config, total_frames=48 * 10_000))).lower(KEY).compile()
+    scalars = 4 * len(jax.tree.leaves(result.metrics))
+    growth = (peak(longer) - peak(train)) / (10_000 - 12)
     assert growth <= 2 * scalars
 
 
@@ -607,10 +623,9 @@ def test_evaluation_maps_over_states_and_keys(config, result):
     assert (many[1] != one).any()
 
 
-@pytest.mark.parametrize("case", only("a3c", "sac"))
-def test_a_key_of_either_kind_gives_the_same_run(case):
-    train = jax.jit(make_train(CONFIGS[case]))
-    assert_equal(train(jax.random.PRNGKey(0)), train(KEY))
+@pytest.mark.fast_for("a3c", "sac")
+def test_a_key_of_either_kind_gives_the_same_run(config, result):
+    assert_equal(jax.jit(make_train(config))(jax.random.PRNGKey(0)), result)
 
 
 def test_strings_and_sizes_are_static_and_a_config_is_frozen(config):
@@ -642,32 +657,40 @@ X64 = """
 import sys, jax, numpy as np
 from test_contract import CONFIGS
 from purejaxrl_a3c import evaluate, make_train
-name = sys.argv[1]
-result = jax.jit(make_train(CONFIGS[name]))(jax.random.key(0))
-ours = result.metrics, result.state._replace(actor_state=())  # gymnax's own numbers have 64 bits then
-wide = [p for p, x in jax.tree_util.tree_leaves_with_path(ours) if np.dtype(x.dtype).itemsize > 4]
-assert not wide, [jax.tree_util.keystr(path) for path in wide]
-assert np.isfinite(evaluate(CONFIGS[name], result, jax.random.key(1), episodes=3)).all()
+for name in sys.argv[1:]:
+    print(name, file=sys.stderr)
+    result = jax.jit(make_train(CONFIGS[name]))(jax.random.key(0))
+    ours = result.metrics, result.state._replace(actor_state=())  # gymnax's own numbers have 64 bits then
+    wide = [p for p, x in jax.tree_util.tree_leaves_with_path(ours) if np.dtype(x.dtype).itemsize > 4]
+    assert not wide, [jax.tree_util.keystr(path) for path in wide]
+    assert np.isfinite(evaluate(CONFIGS[name], result, jax.random.key(1), episodes=3)).all()
 """
 
 
-@pytest.mark.parametrize("case", BY_LOOP)
-def test_it_runs_with_64_bit_numbers_enabled(case):
-    """Its own numbers stay of 32 bits."""
+@pytest.mark.parametrize(
+    "names",
+    [
+        BY_LOOP[:4],
+        BY_LOOP[4:],
+        pytest.param(tuple(name for name in CONFIGS if name not in BY_LOOP), marks=pytest.mark.slow),
+    ],
+    ids=["first", "second", "others"],
+)
+def test_they_run_with_64_bit_numbers_enabled(names):
+    """Their own numbers stay of 32 bits."""
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
         "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
     }
     ran = subprocess.run(
-        [sys.executable, "-c", X64, case], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", X64, *names], env=environment, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 
-@pytest.mark.parametrize("case", BY_LOOP)
-def test_nothing_is_nan_by_design(case):
-    config = CONFIGS[case]
-    with jax.debug_nans(True):
-        result = jax.jit(make_train(config))(KEY)
-        evaluate(config, result, KEY, episodes=2)
+def test_nothing_is_nan_by_design(config, result):
+    """The programs of this file would have raised; what is NaN is made of the metrics on the host."""
+    assert jax.config.values["jax_debug_nans"]
+    evaluate(config, result, KEY, episodes=2)
+    with jax.debug_nans(False):
         assert np.isnan(result.metrics.episode_return).sum() == (result.metrics.episodes == 0).sum()

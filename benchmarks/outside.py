@@ -6,6 +6,7 @@ checkpoint, and what is complete is not trained again.
 """
 
 import concurrent.futures
+import hashlib
 import json
 import os
 import queue
@@ -154,6 +155,12 @@ def train(row: Row, seed: int, folder: Path, core: int):
     return measured(folder)
 
 
+def folder_of(row: Row, name: str):
+    """Another one for every setting: a run that was interrupted goes on only as it began."""
+    settings = hashlib.sha256(repr(options(row, 0, RUNS)).encode()).hexdigest()[:8]
+    return RUNS / f"{name.replace(' ', '_')}_{settings}"
+
+
 def measured(folder: Path, bins: int = 50):
     """The curve of a complete run, and the evaluation at its end."""
     with (folder / "metrics.csv").open() as file:
@@ -243,12 +250,13 @@ def main(only: str = "", jobs: int = 0):
     def one(row, name, seed):
         core = cores.get()
         try:
-            return train(row, seed, RUNS / f"{name.replace(' ', '_')}_{row.frames}" / str(seed), core)
+            return train(row, seed, folder_of(row, name) / str(seed), core)
         finally:
             cores.put(core)
 
     for name, row in ROWS.items():
-        if only not in name or rows_of("outside").get(name, {}).get("frames") == row.frames:
+        about = {"frames": row.frames, "settings": json.loads(json.dumps(row.settings))}
+        if only not in name or about.items() <= rows_of("outside").get(name, {}).items():
             continue
         with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
             runs = list(
@@ -256,7 +264,7 @@ def main(only: str = "", jobs: int = 0):
                     lambda seed, row=row, name=name: one(row, name, seed), range(FIRST_SEED, FIRST_SEED + row.seeds)
                 )
             )
-        about = {"frames": row.frames, "settings": row.settings, "random": random_returns(row.env_id, row.episodes)}
+        about["random"] = random_returns(row.env_id, row.episodes)
         found = rows_of("outside") | {name: {**about, "runs": runs, "measured": describe()}}
         results = {name: found[name] for name in ROWS if name in found}
         save("outside", {"results": results}, table(results), [r["measured"] for r in results.values()], draw)

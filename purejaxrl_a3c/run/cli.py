@@ -22,7 +22,7 @@ from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
 from purejaxrl_a3c.run.compare import compare
 from purejaxrl_a3c.run.doctor import doctor
 from purejaxrl_a3c.run.export import Format, export_policy
-from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags
+from purejaxrl_a3c.run.flags import docstrings, flags_of, named_only, read_flags
 from purejaxrl_a3c.run.folder import unused
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
@@ -163,7 +163,12 @@ def parse(argv: list[str]) -> Request:
         """Train an agent and evaluate it."""
         return type(algorithm).__name__, *read_flags(algorithm)
 
-    algorithms = (flags_of(name, config, before) for name, config in configs.items())
+    # Making flags takes long; those of another algorithm are of no use.
+    asked = argv[1:2] if argv[1:2] and argv[1] in configs else configs
+    algorithms = (
+        flags_of(name, config, before) if name in asked else named_only(name, config)
+        for name, config in configs.items()
+    )
     train.__annotations__["algorithm"] = functools.reduce(operator.or_, algorithms)
     app = tyro.extras.SubcommandApp()
     app.command(train)

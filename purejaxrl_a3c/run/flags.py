@@ -7,8 +7,9 @@ import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import tyro
@@ -47,9 +48,17 @@ def flags_of(name: str, config: Any, options: Options) -> Any:
         title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")
     }
     fields = [(title, _group(title, some)) for title, some in groups.items() if some]
+    return _subcommand(name, config, fields)
+
+
+def named_only(name: str, config: Any) -> Any:
+    """The same without any flags: an algorithm that the list in ``--help`` names and this command does not train."""
+    return _subcommand(name, config, [])
+
+
+def _subcommand(name: str, config: Any, fields: list[tuple[str, Any]]) -> Any:
     made = dataclasses.make_dataclass(name.replace("-", "_"), fields, frozen=True)
-    module = inspect.getmodule(type(config))
-    made.__doc__ = (inspect.getdoc(module) or "").partition("\n")[0]
+    made.__doc__ = (inspect.getdoc(inspect.getmodule(type(config))) or "").partition("\n")[0]
     return Annotated[made, tyro.conf.subcommand(name, prefix_name=False)]
 
 
@@ -107,8 +116,13 @@ def _bare_items(kind: Any) -> Any:
     return kind
 
 
-def docstrings(kind: type) -> dict[str, str]:
+def docstrings(kind: type) -> Mapping[str, str]:
     """The text under each field of a class, on one line, by the field's name."""
+    return _read_docstrings(kind)
+
+
+@functools.cache
+def _read_docstrings(kind: type) -> Mapping[str, str]:
     body: Any = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     found, name = {}, ""
     for node in body.body:
@@ -116,4 +130,4 @@ def docstrings(kind: type) -> dict[str, str]:
             name = node.target.id
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and name:
             found[name] = " ".join(str(node.value.value).split())
-    return found
+    return MappingProxyType(found)

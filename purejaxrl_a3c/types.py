@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Key: TypeAlias = jax.Array
 """A typed JAX key, shape ``[]`` unless a docstring says otherwise."""
@@ -390,8 +391,10 @@ class Metrics(NamedTuple):
 
 
 def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
+    # Arrays that were fetched stay where they are: jnp would compile a program for every length.
+    xnp: Any = jnp if isinstance(total, jax.Array) else np
     with jax.debug_nans(False):  # This NaN is meant: it says that there is no mean.
-        return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+        return xnp.where(count > 0, total / xnp.maximum(count, 1).astype(total.dtype), xnp.array(np.nan, total.dtype))
 
 
 class Pretrained(NamedTuple):

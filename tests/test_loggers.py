@@ -3,7 +3,10 @@
 import csv
 import itertools
 import struct
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -70,3 +73,15 @@ def test_what_is_not_finite_is_left_out():
     assert means(Metrics(*arrays, losses)) == {"loss": 2.0, "episode_return": 2.5, "episode_length": 4.0}  # type: ignore[arg-type]
     nothing = Metrics(arrays[0], np.zeros(2, int), np.zeros(2), np.zeros(2), {})  # type: ignore[arg-type]
     assert means(nothing) == {}
+
+
+def test_means_over_episodes_of_fetched_metrics_stay_in_numpy():
+    """There is nothing to compile for a report then; the numbers are those of arrays on a device."""
+    episodes, sums = np.array([2, 0, 3], np.int32), np.array([5, 0, 1], np.float32)
+    fetched: Any = Metrics(np.arange(3), episodes, sums, 2 * sums, {})  # type: ignore[arg-type]
+    for name in ("episode_return", "episode_length"):
+        found, on_device = getattr(fetched, name), getattr(jax.tree.map(jnp.asarray, fetched), name)
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == on_device.dtype == np.float32
+        np.testing.assert_array_equal(found, on_device)
+        assert np.isnan(found[1])

@@ -1,9 +1,9 @@
 """Tests of environments outside of JAX, and of training in them."""
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.host import compiled, lockstep
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
+from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.run.stopped import Stopped
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.updates import Asynchrony
@@ -423,12 +424,24 @@ def test_what_was_learned_before_an_environment_failed_is_kept():
     np.testing.assert_array_equal(result.metrics.return_sum, expected.metrics.return_sum)
 
 
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "purejaxrl_a3c", *map(str, arguments)], capture_output=True, text=True, timeout=300
-    )
+    """What the command line said and returned; in this process, which has imported everything."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            main(list(map(str, arguments)))
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Ended(status, out.getvalue(), error.getvalue())
 
 
+@pytest.mark.usefixtures("no_cache_in_the_home_folder")
 def test_the_command_line_trains_resumes_and_evaluates(tmp_path):
     settings = ["--env-id", "gym/CartPole-v1", "--num-envs", 2, "--hidden-sizes", 4, "--evaluation-episodes", 3]
     trained = run("train", "a2c", *settings, "--total-frames", 60, "--out", tmp_path / "run")
@@ -444,7 +457,8 @@ def test_the_command_line_trains_resumes_and_evaluates(tmp_path):
     obs = np.array([0.1, 0.2, -0.1, 0.3], np.float32)
     outputs = build(config).policy(state)((), jnp.asarray(obs), jnp.bool_(True))[1]
     assert act(obs)[0] == outputs.policy.mode()
-    again = run("train", "a2c", *settings, "--initialize-from", tmp_path / "run", "--out", tmp_path / "2")
+    another = ["--initialize-from", tmp_path / "run", "--total-frames", 60, "--out", tmp_path / "2"]
+    again = run("train", "a2c", *settings, *another)
     assert again.returncode == 0, again.stderr
 
 
@@ -494,6 +508,7 @@ def test_devices_share_a_run(config):
     np.testing.assert_allclose(shared[2].return_sum, alone[2].return_sum)
 
 
+@pytest.mark.usefixtures("no_cache_in_the_home_folder")
 def test_processes_share_a_run_each_with_its_own_environments(tmp_path):
     settings = ["train", "a2c", "--env-id", "gym/CartPole-v1", "--num-envs", "4", "--hidden-sizes", "4"]
     alone = run(*settings, "--total-frames", 400, "--out", tmp_path / "alone", "--evaluation-episodes", 3)
@@ -512,6 +527,7 @@ def test_processes_share_a_run_each_with_its_own_environments(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
 
 
+@pytest.mark.usefixtures("no_cache_in_the_home_folder")
 def test_replay_trains_on_the_command_line_too(tmp_path):
     settings = ["--env-id", "gym/Pendulum-v1", "--num-envs", 2, "--hidden-sizes", 4, "--learning-starts", 20]
     trained = run("train", "sac", *settings, "--total-frames", 60, "--out", tmp_path / "run", "--json")
@@ -519,6 +535,7 @@ def test_replay_trains_on_the_command_line_too(tmp_path):
     assert json.loads(trained.stdout)["frames"] == 60
 
 
+@pytest.mark.usefixtures("no_cache_in_the_home_folder")
 def test_the_command_line_refuses_what_it_cannot_train(tmp_path):
     refused = run("train", "rnd", "--env-id", "gym/CartPole-v1", "--out", tmp_path / "run")
     assert refused.returncode == 2

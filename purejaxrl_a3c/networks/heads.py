@@ -143,7 +143,7 @@ def q_heads(action_space: ActionSpace, dueling: bool) -> Heads:
         if dueling:
             value: Any = value_head.apply(params["value_head"], value_features)
             q = value + q - q.mean(-1, keepdims=True)
-        return Outputs(EpsilonGreedy(q, jnp.zeros(q.shape[:-1])), q.max(-1))
+        return Outputs(EpsilonGreedy(q, jnp.zeros(q.shape[:-1], q.dtype)), q.max(-1))
 
     return Heads(init, apply)
 

@@ -54,7 +54,7 @@ def until_a_second_push(
     """
     size = remaining.shape[0]
     none = jnp.zeros(size, jnp.int32)
-    begin = Events(jnp.int32(0), none, jnp.zeros(size), none - 1, jnp.float32(0), remaining, turns)
+    begin = Events(jnp.int32(0), none, jnp.zeros(size, jnp.float32), none - 1, jnp.float32(0), remaining, turns)
 
     def next_event(now: Events) -> tuple[jax.Array, jax.Array, jax.Array]:
         """``(worker, in what time, whether it pushes)``; at the same time pushes come first, then the lowest number."""

@@ -183,7 +183,7 @@ def _asynchronous(env_id, a3c_rate=7e-4, learning_rate=3e-4, target_update_every
     }
     one_step: Any = replace(nstep_q.Config(), n_step=1, **shared, **q, **changes)
     return {
-        "A3C": replace(a3c.Config(), learning_rate=a3c_rate, **shared),
+        "A3C, one environment a worker": replace(a3c.Config(), learning_rate=a3c_rate, **shared),
         "n-step Q": replace(one_step, n_step=5),
         "one-step Q": one_step,
         "one-step SARSA": replace(one_step, target="sarsa", epsilon_final=(0.05,), **(sarsa or {})),

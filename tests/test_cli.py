@@ -16,6 +16,7 @@ import pytest
 import purejaxrl_a3c
 from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, load, make_train, replace, rnd
 from purejaxrl_a3c.config import flat, to_json
+from purejaxrl_a3c.run import cli, flags
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.cli import main, parse
 from purejaxrl_a3c.run.evaluations import read_evaluations
@@ -58,6 +59,22 @@ def test_without_arguments_a3c_runs_on_cartpole():
     name, config, options, _ = parse(["train"])
     assert (name, config, options) == ("a3c", a3c.Config(), Options())
     assert config.env.env_id == "CartPole-v1"
+
+
+def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch):
+    """They take long to make. Without a known name they are all made, for the list and for a name that is misspelt."""
+    made: list[str] = []
+
+    def flags_of(name, *rest):
+        made.append(name)
+        return flags.flags_of(name, *rest)
+
+    monkeypatch.setattr(cli, "flags_of", flags_of)
+    assert parse(["train", "sac", "--seed", "3"]).options.seed == 3
+    assert made == ["sac"]
+    with pytest.raises(SystemExit):
+        parse(["train", "--help"])
+    assert set(made) == set(ALGORITHMS)
 
 
 def settings(command):

@@ -671,8 +671,8 @@ for name in sys.argv[1:]:
     "names",
     [
         BY_LOOP[:4],
-        BY_LOOP[4:],
-        pytest.param(tuple(name for name in CONFIGS if name not in BY_LOOP), marks=pytest.mark.slow),
+        (*BY_LOOP[4:], "ppo_stale"),  # whose workers share cores
+        pytest.param(tuple(name for name in CONFIGS if name not in (*BY_LOOP, "ppo_stale")), marks=pytest.mark.slow),
     ],
     ids=["first", "second", "others"],
 )

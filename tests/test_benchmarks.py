@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import self_play
+from benchmarks import outside, self_play
 from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
@@ -141,3 +141,12 @@ def test_elo_finds_the_ratings_that_results_were_made_of():
     points[0, 3] = points[3, 0] = 0  # who never met counts for nothing
     np.testing.assert_allclose(self_play.elo(points), ratings, atol=0.5)
     assert np.isfinite(self_play.elo(np.array([[0.0, 10], [0, 0]]))).all()
+
+
+def test_a_row_with_other_settings_is_measured_again_and_in_another_folder():
+    row = outside.ROWS["SAC on HalfCheetah"]
+    other = row._replace(settings=row.settings | {"batch-size": 128})
+    written = {**outside.about_of(row), "random": 1.0, "runs": []}
+    assert outside.about_of(row).items() <= written.items()
+    assert not outside.about_of(other).items() <= written.items()
+    assert len({outside.folder_of(one, "SAC") for one in (row, other, row._replace(frames=9))}) == 3

@@ -61,8 +61,8 @@ def test_without_arguments_a3c_runs_on_cartpole():
     assert config.env.env_id == "CartPole-v1"
 
 
-def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch):
-    """They take long to make. Without a known name they are all made, for the list and for a name that is misspelt."""
+def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch, capsys):
+    """They take long to make. Help and errors need them all, for what tyro says of a flag of another algorithm."""
     made: list[str] = []
 
     def flags_of(name, *rest):
@@ -73,8 +73,11 @@ def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch)
     assert parse(["train", "sac", "--seed", "3"]).options.seed == 3
     assert made == ["sac"]
     with pytest.raises(SystemExit):
-        parse(["train", "--help"])
+        parse(["train", "a2c", "--num-workers", "3"])
     assert set(made) == set(ALGORITHMS)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("--num-workers (applied to") == 1
+    assert "in purejaxrl-a3c train a3c --help" in said
 
 
 def settings(command):

@@ -3,7 +3,8 @@
 import contextlib
 import io
 import json
-from typing import Any, NamedTuple
+import subprocess
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -424,12 +425,6 @@ def test_what_was_learned_before_an_environment_failed_is_kept():
     np.testing.assert_array_equal(result.metrics.return_sum, expected.metrics.return_sum)
 
 
-class Ended(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def run(*arguments):
     """What the command line said and returned; in this process, which has imported everything."""
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
@@ -438,7 +433,7 @@ def run(*arguments):
             status = 0
         except SystemExit as end:
             status = int(end.code or 0)
-    return Ended(status, out.getvalue(), error.getvalue())
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), error.getvalue())
 
 
 @pytest.mark.usefixtures("no_cache_in_the_home_folder")

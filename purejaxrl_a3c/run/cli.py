@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import importlib.metadata
+import io
 import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -22,7 +23,7 @@ from purejaxrl_a3c.run.algorithms import ALGORITHMS, DEFAULT
 from purejaxrl_a3c.run.compare import compare
 from purejaxrl_a3c.run.doctor import doctor
 from purejaxrl_a3c.run.export import Format, export_policy
-from purejaxrl_a3c.run.flags import docstrings, flags_of, named_only, read_flags
+from purejaxrl_a3c.run.flags import docstrings, flags_of, read_flags, subcommand
 from purejaxrl_a3c.run.folder import unused
 from purejaxrl_a3c.run.interrupts import Interrupts
 from purejaxrl_a3c.run.join import join_processes
@@ -159,25 +160,34 @@ def parse(argv: list[str]) -> Request:
         env_id = value_of("--env-id", argv) or flat(configs[argv[1]])["env_id"]
         configs = ALGORITHMS | {argv[1]: tuned(argv[1], env_id)}
 
-    def train(algorithm: Any) -> tuple[str, dict[str, Any], Options]:
-        """Train an agent and evaluate it."""
-        return type(algorithm).__name__, *read_flags(algorithm)
+    def read(asked: Container[str]) -> tuple[str, dict[str, Any], Options]:
+        """What the arguments say, with flags for these algorithms; of the others tyro knows the names alone."""
 
-    # Making flags takes long; those of another algorithm are of no use.
-    asked = argv[1:2] if argv[1:2] and argv[1] in configs else configs
-    algorithms = (
-        flags_of(name, config, before) if name in asked else named_only(name, config)
-        for name, config in configs.items()
-    )
-    train.__annotations__["algorithm"] = functools.reduce(operator.or_, algorithms)
-    app = tyro.extras.SubcommandApp()
-    app.command(train)
-    name, values, options = app.cli(
-        prog="purejaxrl-a3c",
-        args=argv,
-        description="Reinforcement-learning runs as pure functions.",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+        def train(algorithm: Any) -> tuple[str, dict[str, Any], Options]:
+            """Train an agent and evaluate it."""
+            return type(algorithm).__name__, *read_flags(algorithm)
+
+        algorithms = (
+            flags_of(name, config, before) if name in asked else subcommand(name, config)
+            for name, config in configs.items()
+        )
+        train.__annotations__["algorithm"] = functools.reduce(operator.or_, algorithms)
+        app = tyro.extras.SubcommandApp()
+        app.command(train)
+        return app.cli(
+            prog="purejaxrl-a3c",
+            args=argv,
+            description="Reinforcement-learning runs as pure functions.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+
+    # Making flags takes long, so only those that are asked for are made. But help, and what tyro says of a flag that
+    # this algorithm lacks and another has, need all of them.
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            name, values, options = read([argv[1]] if argv[1:2] and argv[1] in configs else configs)
+    except SystemExit:
+        name, values, options = read(configs)
     name = name.replace("_", "-")
     if file is not None and name != default:
         reject("algorithm", name, f"{default}, of which the settings in {file} are")

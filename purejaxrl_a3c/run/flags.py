@@ -7,9 +7,8 @@ import functools
 import inspect
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import tyro
@@ -48,15 +47,11 @@ def flags_of(name: str, config: Any, options: Options) -> Any:
         title: [flag for flag in flags if flag.group == title] for title in (*_GROUPS.values(), "algorithm", "run")
     }
     fields = [(title, _group(title, some)) for title, some in groups.items() if some]
-    return _subcommand(name, config, fields)
+    return subcommand(name, config, fields)
 
 
-def named_only(name: str, config: Any) -> Any:
-    """The same without any flags: an algorithm that the list in ``--help`` names and this command does not train."""
-    return _subcommand(name, config, [])
-
-
-def _subcommand(name: str, config: Any, fields: list[tuple[str, Any]]) -> Any:
+def subcommand(name: str, config: Any, fields: Sequence[tuple[str, Any]] = ()) -> Any:
+    """An algorithm as a type for tyro, with these groups of flags: names and types."""
     made = dataclasses.make_dataclass(name.replace("-", "_"), fields, frozen=True)
     made.__doc__ = (inspect.getdoc(inspect.getmodule(type(config))) or "").partition("\n")[0]
     return Annotated[made, tyro.conf.subcommand(name, prefix_name=False)]
@@ -118,7 +113,7 @@ def _bare_items(kind: Any) -> Any:
 
 def docstrings(kind: type) -> Mapping[str, str]:
     """The text under each field of a class, on one line, by the field's name."""
-    return _read_docstrings(kind)
+    return _read_docstrings(kind)  # mypy takes `type[Any]` for unhashable, which `cache` alone would refuse
 
 
 @functools.cache
@@ -130,4 +125,4 @@ def _read_docstrings(kind: type) -> Mapping[str, str]:
             name = node.target.id
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and name:
             found[name] = " ".join(str(node.value.value).split())
-    return MappingProxyType(found)
+    return found

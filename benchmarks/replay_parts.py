@@ -81,14 +81,14 @@ def loops_of(config: Any) -> dict[str, tuple[Callable[..., Any], Callable[..., A
 
     def learn(key: Any, carry: Any) -> Any:
         state, rows, batch, weight, total = carry
-        vectors, undo = agents.as_vectors(state.learner)
+        learner, undo = agents.packed(state.learner)
 
-        def update(vectors: Any, key: Any) -> tuple[Any, None]:
+        def update(learner: Any, key: Any) -> tuple[Any, None]:
             targets = parts.experience.targets
-            return agents.update(parts.agent, targets, undo, key, vectors, batch, weight, None)[0], None
+            return agents.update(parts.agent, targets, undo, key, learner, batch, weight, None)[0], None
 
-        vectors, _ = jax.lax.scan(update, vectors, jax.random.split(key, count))
-        return state._replace(learner=undo(vectors)), rows, batch, weight, total
+        learner, _ = jax.lax.scan(update, learner, jax.random.split(key, count))
+        return state._replace(learner=undo(learner)), rows, batch, weight, total
 
     def whole(key: Any, state: Any) -> Any:
         return algorithm.step(key, state)[0]

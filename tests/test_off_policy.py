@@ -8,11 +8,10 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import devices, dqn, envs, make_train, networks, objectives, replay
+from purejaxrl_a3c import devices, dqn, envs, make_train, networks, objectives, ppo, replay
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import EpsilonConfig, epsilon_greedy
-from purejaxrl_a3c.loops.agent import as_vectors
 from purejaxrl_a3c.run import memory
 from purejaxrl_a3c.run.chunks import state_types
 
@@ -89,20 +88,18 @@ def test_a_soft_target_moves_by_its_rate_and_a_copy_is_exact():
     np.testing.assert_array_equal(objectives.follow(slow, fast, 1.0, jnp.bool_(True)), fast)
 
 
-def test_large_networks_stay_trees_and_learn_the_same(monkeypatch):
-    config = replace(dqn.Config(), total_frames=2_000, learning_starts=200, replay_size=1_000, target_update_every=7)
-    vectors = jax.jit(make_train(config))(jax.random.key(0))
-    monkeypatch.setattr("purejaxrl_a3c.loops.agent._LARGEST_VECTOR", 0)
-    jax.clear_caches()  # of what was traced with vectors
-    trees = jax.jit(make_train(config))(jax.random.key(0))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
-        (trees.state.learner.params, trees.state.learner.target),
-        (vectors.state.learner.params, vectors.state.learner.target),
-    )
-    learner = trees.state.learner
-    kept: Any = as_vectors(learner)[0].params
-    assert jax.tree.map(jnp.shape, kept) == jax.tree.map(jnp.shape, learner.params)
+@pytest.mark.parametrize(
+    "config", [replace(CONFIG, target_update_every=7), replace(ppo.Config(), num_envs=8, total_frames=2_048)]
+)
+def test_large_arrays_stay_apart_and_are_learned_the_same(monkeypatch, config):
+    joined = jax.jit(make_train(config))(KEY).state.learner
+    monkeypatch.setattr("purejaxrl_a3c.backend.vectors.LARGE", 10)
+    jax.clear_caches()  # of what was traced with everything in one vector
+    apart = jax.jit(make_train(config))(KEY).state.learner
+    assert len(jax.tree.leaves(apart.opt_state)) > len(jax.tree.leaves(joined.opt_state))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), apart.params, joined.params)
+    if hasattr(joined, "target"):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), apart.target, joined.target)
 
 
 def test_epsilon_falls_linearly_in_frames_and_is_1_before_learning_starts():

@@ -159,9 +159,9 @@ def test_it_is_the_event_loop_event_by_event(case, law):
         assert found.discarded.sum() > 10
 
 
-def count_updates(key, objective, params, state, rollouts, unravel, **told):
+def count_updates(key, objective, params, state, rollouts, back, **told):
     """Learning whose parameter counts the updates, and whose state is the last batch."""
-    del key, objective, state, unravel, told
+    del key, objective, state, back, told
     # The reward of a step is the parameter that acted: its version.
     mistake = params[0] - rollouts.staleness - rollouts.reward
     return params + 1, rollouts.action, {"mistake": jnp.abs(mistake).max(keepdims=True)}

@@ -1,11 +1,13 @@
-"""Tests of `backend.vectors`: parameters as one vector, and back."""
+"""Tests of `backend.vectors`: parameters as one vector or a few, and back."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
+from purejaxrl_a3c.backend.vectors import LARGE, pack, pack_and_back, ravel, ravel_and_back
+from purejaxrl_a3c.updates import optimizers
 
 TREE = {"b": jnp.arange(6.0).reshape(2, 3), "a": jnp.float32(7), "c": jnp.array([-1.0, 2.0], jnp.bfloat16)}
 
@@ -44,3 +46,36 @@ def test_ravel_may_be_mapped_over_some_of_the_leaves_and_twice():
     numbers = jnp.arange(6.0).reshape(2, 3)
     found = jax.vmap(jax.vmap(of, (0, None)), (0, None))(numbers, jnp.float32(9))
     np.testing.assert_array_equal(found, jnp.stack([numbers, jnp.full((2, 3), 9.0)], axis=-1))
+
+
+def test_large_leaves_are_packed_apart_and_come_back():
+    tree = {"b": jnp.arange(6.0).reshape(2, 3), "a": jnp.ones((LARGE // 4, 5)), "c": jnp.full(LARGE, 3.0)}
+    packed, back = pack_and_back(tree)
+    np.testing.assert_array_equal(packed.small, np.concatenate([np.arange(6.0), np.full(LARGE, 3.0)]))
+    assert [x.shape for x in packed.large] == [(LARGE // 4 * 5,)]
+    doubled = back(jax.tree.map(lambda x: 2 * x, packed))
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), doubled, tree)
+
+
+def test_what_is_packed_stays_so():
+    packed = pack(TREE)
+    again, back = pack_and_back(packed)
+    assert again is pack(packed) is back(packed) is packed
+
+
+def test_adam_steps_a_packed_as_it_steps_the_tree():
+    tree = {"b": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "a": jnp.linspace(-2.0, 3.0, LARGE + 1)}
+    optimizer = optimizers.make(optimizers.Adam(max_gradient_norm=0.5), 10)
+    of_tree, _ = optimizer.update(tree, optimizer.init(tree), tree)
+    packed, back = pack_and_back(tree)
+    of_packed, _ = optimizer.update(packed, optimizer.init(packed), packed)
+    jax.tree.map(np.testing.assert_array_equal, back(of_packed), of_tree)
+
+
+@pytest.mark.parametrize("limit", [1.0, jnp.float32(jnp.inf), float("inf")])
+def test_an_infinite_limit_clips_nothing_whether_or_not_it_is_traced(limit):
+    gradient = {"a": jnp.array([30.0, 40.0])}
+    optimizer = optimizers.make(optimizers.RMSProp(max_gradient_norm=limit, anneal_learning_rate=False), 10)
+    step, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    clipped = np.array([30.0, 40.0]) / (50.0 if limit == 1.0 else 1.0)
+    np.testing.assert_allclose(step["a"], -7e-4 * clipped / np.sqrt(0.01 * clipped**2 + 1e-5), rtol=1e-5)

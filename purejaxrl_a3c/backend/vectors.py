@@ -1,7 +1,7 @@
-"""Parameters as one vector, and back."""
+"""Parameters as one vector, or as one vector and some large arrays, and back."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,39 @@ def ravel(tree: Params) -> jax.Array:
 def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     """`ravel` and its inverse, which makes such a tree of any vector ``[P]``."""
     return ravel(tree), ravel_pytree(tree)[1]
+
+
+LARGE = 2**15
+"""Numbers of a leaf above which `pack` keeps it apart: to copy so many takes longer than kernels of its own."""
+
+
+class Packed(NamedTuple):
+    """Parameters for elementwise work, by optimizers or target networks, in few kernels and without large copies."""
+
+    small: jax.Array  # [S]: the small leaves, one after the other
+    large: tuple[jax.Array, ...]  # the other leaves, a vector each
+
+
+def pack(tree: Params) -> Packed:
+    """The `Packed` of a tree; one that is `Packed` already stays as it is."""
+    return pack_and_back(tree)[0]
+
+
+def pack_and_back(tree: Params) -> tuple[Packed, Callable[[Packed], Any]]:
+    """`pack` and its inverse, which makes such a tree of any `Packed` of the same shapes."""
+    if isinstance(tree, Packed):
+        return tree, lambda packed: packed
+    leaves, structure = jax.tree.flatten(tree)
+    small, unravel = ravel_pytree([leaf for leaf in leaves if leaf.size <= LARGE])
+    shapes = [leaf.shape if leaf.size > LARGE else None for leaf in leaves]
+
+    def back(packed: Packed) -> Any:
+        rest, rows = iter(packed.large), iter(unravel(packed.small))
+        found = [next(rows) if shape is None else next(rest).reshape(shape) for shape in shapes]
+        return jax.tree.unflatten(structure, found)
+
+    large = tuple(leaf.ravel() for leaf in leaves if leaf.size > LARGE)
+    return Packed(small, large), back
 
 
 @jax.custom_batching.custom_vmap

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c.backend import collectives
-from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
+from purejaxrl_a3c.backend.vectors import pack, pack_and_back
 from purejaxrl_a3c.config import Count, UnitInterval, configuration
 from purejaxrl_a3c.loops.exploration import Exploration
 from purejaxrl_a3c.objectives import follow
@@ -33,7 +33,7 @@ class TargetConfig:
 class Part(NamedTuple):
     """How one part of an agent's parameters is learned."""
 
-    optimizer: optax.GradientTransformation  # it sees the part as one vector
+    optimizer: optax.GradientTransformation  # it sees the part as a `Packed`
     every: int = 1  # updates of the agent for each step of this part
     limit: float | jax.Array | None = None  # norm to which the optimizer clips; None if that is not known
 
@@ -91,53 +91,38 @@ class Agent(NamedTuple):
     """Steps of an item, which then begins where a rollout does; None: an item is any single step."""
 
 
-_LARGEST_VECTOR = 2**20
-"""Numbers of a part above which it stays a tree: copies of so many take longer than kernels for every leaf."""
-
-
 class Learner(NamedTuple):
     """What an agent learns, and how far it is."""
 
     params: Params  # by part
     target: Params  # by part, of those with a target network
-    opt_state: Any  # by part, of the parameters as one vector
+    opt_state: Any  # by part, of the parameters as a `Packed`
     updates: jax.Array  # int32 []
 
 
 def start(agent: Agent, params: Params) -> Learner:
     """The `Learner` at the start of a run."""
-    opt_state = {name: part.optimizer.init(_pack(params[name])) for name, part in agent.parts.items()}
+    opt_state = {name: part.optimizer.init(pack(params[name])) for name, part in agent.parts.items()}
     return Learner(params, {name: params[name] for name in agent.with_target}, opt_state, jnp.int32(0))
 
 
-def _pack(params: Params) -> Any:
-    return ravel(params) if _size(params) <= _LARGEST_VECTOR else params
+def packed(learner: Learner) -> tuple[Learner, Callable[[Learner], Learner]]:
+    """The learner with every part as a `Packed`, and the function that undoes it.
 
-
-def _unpack(params: Params) -> Callable[[Any], Params]:
-    return ravel_and_back(params)[1] if _size(params) <= _LARGEST_VECTOR else lambda params: params
-
-
-def _size(params: Params) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def as_vectors(learner: Learner) -> tuple[Learner, Callable[[Learner], Learner]]:
-    """The learner with every part as one vector, unless it is large, and the function that undoes it.
-
-    Many small updates in turn take fewer kernels on vectors than leaf by leaf.
+    Many small updates in turn take fewer kernels so than leaf by leaf.
     """
-    unravel = {name: _unpack(params) for name, params in learner.params.items()}
-    vectors = {name: _pack(params) for name, params in learner.params.items()}
-    targets = {name: _pack(params) for name, params in learner.target.items()}
+    back = {name: pack_and_back(params)[1] for name, params in learner.params.items()}
 
     def undo(learner: Learner) -> Learner:
-        def trees(vectors: Params) -> Params:
-            return {name: unravel[name](vector) for name, vector in vectors.items()}
+        def trees(parts: Params) -> Params:
+            return {name: back[name](part) for name, part in parts.items()}
 
         return learner._replace(params=trees(learner.params), target=trees(learner.target))
 
-    return learner._replace(params=vectors, target=targets), undo
+    def pack_parts(parts: Params) -> Params:
+        return {name: pack(part) for name, part in parts.items()}
+
+    return learner._replace(params=pack_parts(learner.params), target=pack_parts(learner.target)), undo
 
 
 def update(
@@ -145,7 +130,7 @@ def update(
     config: TargetConfig,
     undo: Callable[[Learner], Learner],
     key: Key,
-    vectors: Learner,
+    learner: Learner,
     batch: Any,
     weight: jax.Array,
     axis_name: AxisName,
@@ -155,36 +140,36 @@ def update(
     Args:
         agent: the `Agent`.
         config: of the target networks.
-        undo: from `as_vectors`.
+        undo: from `packed`.
         key: consumed.
-        vectors: from `as_vectors`.
+        learner: from `packed`.
         batch: of the items drawn.
         weight: float32 ``[M]``, their importance weights.
         axis_name: of the devices that share the batch, or None.
 
     Returns:
-        ``(vectors, errors [M], scalars)``. A part whose gradient is not finite stays as it is.
+        ``(learner, errors [M], scalars)``. A part whose gradient is not finite stays as it is.
     """
-    trees = undo(vectors)
-    gradients, error, scalars = agent.gradients(key, trees.params, trees.target, batch, weight, vectors.updates)
+    trees = undo(learner)
+    gradients, error, scalars = agent.gradients(key, trees.params, trees.target, batch, weight, learner.updates)
     gradients, scalars = collectives.mean((gradients, scalars), axis_name)
     params, opt_state = {}, {}
     skipped, clipped, square = jnp.float32(0), jnp.float32(0), jnp.float32(0)
     for name, part in agent.parts.items():
-        gradient = _pack(gradients[name])
+        gradient = pack(gradients[name])
         norm = optax.tree.norm(gradient)
         square += jnp.square(norm)
-        turn = None if part.every == 1 else vectors.updates % part.every == 0
+        turn = None if part.every == 1 else learner.updates % part.every == 0
         params[name], opt_state[name] = apply_gradient(
-            part.optimizer, gradient, vectors.opt_state[name], vectors.params[name], turn
+            part.optimizer, gradient, learner.opt_state[name], learner.params[name], turn
         )
         skipped = jnp.maximum(skipped, jnp.where(jnp.isfinite(norm), jnp.float32(0), jnp.float32(1)))
         if part.limit is not None:
             clipped = jnp.maximum(clipped, optimizers.is_clipped(norm, part.limit))
-    updates = vectors.updates + 1
+    updates = learner.updates + 1
     is_due = True if config.target_update_every == 1 else updates % config.target_update_every == 0
     followed = {name: params[name] for name in agent.with_target}
-    target = follow(vectors.target, followed, config.target_update_rate, is_due)
+    target = follow(learner.target, followed, config.target_update_rate, is_due)
     scalars |= {"gradient_norm": jnp.sqrt(square), "skipped_updates": skipped, "gradient_clipped": clipped}
     return Learner(params, target, opt_state, updates), error, scalars
 

@@ -271,33 +271,33 @@ def learn(key: Key, parts: Parts, state: State, ring: replay.Ring) -> tuple[Lear
     beta = start + (1 - start) * progress
     key_bits, key_agent = jax.random.split(key)
     bits, keys = jax.random.bits(key_bits, (count, 2, size)), jax.random.split(key_agent, count)
-    vectors, undo = agents.as_vectors(state.learner)
+    learner, undo = agents.packed(state.learner)
     ahead = read_ahead(parts, ring, bits, beta)
 
-    def take_step(i: jax.Array, vectors: Learner, drawing: tuple[Any, jax.Array]) -> tuple[Learner, Any, Scalars]:
+    def take_step(i: jax.Array, learner: Learner, drawing: tuple[Any, jax.Array]) -> tuple[Learner, Any, Scalars]:
         # The rows are only read, so they stay outside of the loop, which therefore does not copy them.
         now = ring._replace(tree=drawing[0], top=drawing[1])
         drawn, batch = read(parts, now, bits[i], beta) if ahead is None else jax.tree.map(lambda x: x[i], ahead)
-        vectors, error, scalars = agents.update(
-            agent, settings.targets, undo, keys[i], vectors, batch, drawn.weight, axis_name
+        learner, error, scalars = agents.update(
+            agent, settings.targets, undo, keys[i], learner, batch, drawn.weight, axis_name
         )
         after = buffer.reprioritise(now, drawn.places, error)
-        return vectors, (after.tree, after.top), scalars
+        return learner, (after.tree, after.top), scalars
 
     drawing = ring.tree, ring.top
-    names = tuple(jax.eval_shape(take_step, jnp.int32(0), vectors, drawing)[2])
+    names = tuple(jax.eval_shape(take_step, jnp.int32(0), learner, drawing)[2])
 
     def body(i: jax.Array, loop: tuple[Learner, Any, jax.Array]) -> tuple[Learner, Any, jax.Array]:
-        vectors, drawing, scalars = take_step(i, *loop[:2])
+        learner, drawing, scalars = take_step(i, *loop[:2])
         # One sum of a vector takes fewer kernels than a sum of each.
-        return vectors, drawing, loop[2] + jnp.stack([scalars[name].astype(jnp.float32) for name in names])
+        return learner, drawing, loop[2] + jnp.stack([scalars[name].astype(jnp.float32) for name in names])
 
     # The iteration is the same for all seeds of a vmap, so this remains a loop, which may take no turn at all.
     turns = jnp.where(state.iteration >= parts.plan.first_iteration, count, 0)
     none = jnp.zeros(len(names), jnp.float32)
-    vectors, drawing, sums = jax.lax.fori_loop(0, turns, body, (vectors, drawing, none))
+    learner, drawing, sums = jax.lax.fori_loop(0, turns, body, (learner, drawing, none))
     ring = ring._replace(tree=drawing[0], top=drawing[1])
-    return undo(vectors), ring, dict(zip(names, sums / count, strict=True))
+    return undo(learner), ring, dict(zip(names, sums / count, strict=True))
 
 
 def read(parts: Parts, ring: replay.Ring, bits: jax.Array, beta: jax.Array) -> tuple[replay.Drawn, Any]:

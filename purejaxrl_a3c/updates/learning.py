@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import optax
 
+from purejaxrl_a3c.backend.vectors import Packed, pack, ravel
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory
-from purejaxrl_a3c.updates.gradient import apply_gradient, vector_gradient_at
+from purejaxrl_a3c.updates.gradient import apply_gradient, gradient_at
 
 
 class Learn(Protocol):
@@ -17,25 +18,25 @@ class Learn(Protocol):
         self,
         key: Key | None,
         objective: Objective,
-        params: jax.Array,
+        params: Params,
         state: Any,
         rollouts: Trajectory,
-        unravel: Callable[[jax.Array], Params],
+        back: Callable[[Any], Params],
         **told: Any,
-    ) -> tuple[jax.Array, Any, Scalars]:
+    ) -> tuple[Params, Any, Scalars]:
         """Learn from rollouts.
 
         Args:
             key: consumed; None if the learning does not draw.
             objective: the `Objective`.
-            params: float32 ``[P]``, the newest parameters.
+            params: the newest parameters: a vector, float32 ``[P]``, or a `Packed`.
             state: as of `Learning`.
             rollouts: leaves ``[B, T, ...]``.
-            unravel: ``[P]`` to parameters.
+            back: from such a vector or `Packed` to a tree of parameters.
             **told: what the optimizer is told.
 
         Returns:
-            ``(params [P], state, named vectors to report with an entry a gradient step)``.
+            ``(params, state, named vectors to report with an entry a gradient step)``.
         """
         ...
 
@@ -43,8 +44,8 @@ class Learn(Protocol):
 class Learning(NamedTuple):
     """How rollouts are learned from."""
 
-    init: Callable[[jax.Array], Any]
-    """parameters float32 [P] -> state: of the optimizer, and of all else that adapts."""
+    init: Callable[[Params], Any]
+    """parameters, as of `Learn` -> state: of the optimizer, and of all else that adapts."""
     learn: Learn
     draws: bool
     """Whether it needs random numbers."""
@@ -54,7 +55,7 @@ def one_step(optimizer: optax.GradientTransformation, axis_name: AxisName = None
     """One gradient step on all of the rollouts, as IMPALA's learner does.
 
     Args:
-        optimizer: an optax transformation of parameters ``[P]``.
+        optimizer: an optax transformation. It sees parameters and gradients as a vector or a `Packed`.
         axis_name: the axis of the devices that share every worker's environments out, or None.
     """
     optimizer = optax.with_extra_args_support(optimizer)
@@ -62,14 +63,15 @@ def one_step(optimizer: optax.GradientTransformation, axis_name: AxisName = None
     def learn(
         key: Key | None,
         objective: Objective,
-        params: jax.Array,
+        params: Params,
         state: Any,
         rollouts: Trajectory,
-        unravel: Callable[[jax.Array], Params],
+        back: Callable[[Any], Params],
         **told: Any,
-    ) -> tuple[jax.Array, Any, Scalars]:
+    ) -> tuple[Params, Any, Scalars]:
         del key
-        gradient, reported = vector_gradient_at(objective, unravel(params), rollouts, axis_name)
+        found, reported = gradient_at(objective, back(params), rollouts, axis_name)
+        gradient = pack(found) if isinstance(params, Packed) else ravel(found)
         params, state = apply_gradient(optimizer, gradient, state, params, **told)
         return params, state, jax.tree.map(lambda x: x[None], reported)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c.backend import collectives, randomness, split
-from purejaxrl_a3c.backend.vectors import ravel, ravel_and_back
+from purejaxrl_a3c.backend.vectors import pack, pack_and_back
 from purejaxrl_a3c.checks import check_divides
 from purejaxrl_a3c.config import Count, configuration
 from purejaxrl_a3c.types import AxisName, Key, Objective, Params, Scalars, Trajectory, UpdateRule
@@ -60,7 +60,7 @@ class Learner(NamedTuple):
     """The parameters, the optimizer's state, and the coefficients of the loss that adapt."""
 
     params: Params
-    opt_state: Any  # of the parameters raveled into one vector [P]
+    opt_state: Any  # of the parameters as a `Packed`
     adapted: tuple[jax.Array, ...]  # float32 [] each
 
 
@@ -120,8 +120,8 @@ def in_passes(
     out to ``num_minibatches`` minibatches.
 
     Args:
-        optimizer: an optax transformation. It sees parameters and gradients as one vector ``[P]``, which takes fewer
-            kernels in each of many small updates, so it must not treat leaves of the parameters differently.
+        optimizer: an optax transformation. It sees parameters and gradients as a vector or a `Packed`, which takes
+            fewer kernels in each of many small updates, so it must not treat leaves of the parameters differently.
         epochs: passes over the whole batch, an int.
         num_minibatches: minibatches of a pass, an int that divides ``M``.
         target_kl: stop learning from this rollout once the policy has moved by more than this many nats, as measured
@@ -134,28 +134,28 @@ def in_passes(
     optimizer = optax.with_extra_args_support(optimizer)
     adaptive = adaptive or Adaptive(tuple, lambda adapted, terms: adapted)
 
-    def init(params: jax.Array) -> _State:
+    def init(params: Params) -> _State:
         return _State(optimizer.init(params), adaptive.start())
 
     def learn(
         key: Key | None,
         objective: Objective,
-        params: jax.Array,
+        params: Params,
         state: _State,
         rollouts: Trajectory,
-        unravel: Callable[[jax.Array], Params],
+        back: Callable[[Any], Params],
         **told: Any,
-    ) -> tuple[jax.Array, _State, Scalars]:
+    ) -> tuple[Params, _State, Scalars]:
         assert key is not None
-        batch, adapted = objective.prepare(unravel(params), rollouts), state.adapted
+        batch, adapted = objective.prepare(back(params), rollouts), state.adapted
 
-        def loss_of_vector(params: jax.Array, batch: Any, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
-            return objective.loss(unravel(params), batch, *adapted)
+        def loss_of_packed(params: Params, batch: Any, *adapted: jax.Array) -> tuple[jax.Array, Scalars]:
+            return objective.loss(back(params), batch, *adapted)
 
-        of_vector = objective._replace(loss=loss_of_vector)
+        of_packed = objective._replace(loss=loss_of_packed)
 
         def take_step(loop: _Loop, minibatch: Any) -> tuple[_Loop, Scalars]:
-            found = gradient_of(of_vector, loop.params, minibatch, *adapted, axis_name=axis_name)
+            found = gradient_of(of_packed, loop.params, minibatch, *adapted, axis_name=axis_name)
             return _step(optimizer, loop, *found, target_kl, told)
 
         def pass_once(loop: _Loop, key: Key) -> tuple[_Loop, Scalars]:
@@ -164,7 +164,7 @@ def in_passes(
         loop = _Loop(params, state.opt_state, jnp.bool_(True))
         loop, reported = jax.lax.scan(pass_once, loop, jax.random.split(key, epochs))
         if adapted:
-            _, terms = objective.loss(unravel(loop.params), batch, *adapted)
+            _, terms = objective.loss(back(loop.params), batch, *adapted)
             adapted = adaptive.adapt(adapted, collectives.mean(terms, axis_name))
         return loop.params, _State(loop.opt_state, adapted), jax.tree.map(jnp.ravel, reported)
 
@@ -182,7 +182,7 @@ def lockstep(learning: Learning) -> UpdateRule:
 
     def init(key: Key, params: Params) -> Learner:
         del key
-        return Learner(params, *learning.init(ravel(params)))
+        return Learner(params, *learning.init(pack(params)))
 
     def actor(learner: Learner) -> Params:
         return jax.tree.map(lambda x: x[None], learner.params)
@@ -191,16 +191,16 @@ def lockstep(learning: Learning) -> UpdateRule:
         environments = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectories)
         # As where workers push one after the other: a key for their order, and one for each push.
         _, key_learn = jax.random.split(key)
-        vector, unravel = ravel_and_back(learner.params)
+        packed, back = pack_and_back(learner.params)
         state = _State(learner.opt_state, learner.adapted)
-        vector, state, reported = learning.learn(key_learn, objective, vector, state, environments, unravel)
-        return Learner(unravel(vector), *state), reported
+        packed, state, reported = learning.learn(key_learn, objective, packed, state, environments, back)
+        return Learner(back(packed), *state), reported
 
     return UpdateRule(init, actor, update, split.copied)
 
 
 class _Loop(NamedTuple):
-    params: jax.Array  # float32 [P]
+    params: Params  # a vector or a `Packed`
     opt_state: Any
     goes_on: jax.Array  # bool []: the policy has not moved too far yet
 
@@ -208,7 +208,7 @@ class _Loop(NamedTuple):
 def _step(
     optimizer: optax.GradientTransformation,
     loop: _Loop,
-    gradient: jax.Array,
+    gradient: Params,
     metrics: Scalars,
     target_kl: float | jax.Array | None,
     told: dict[str, Any],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from purejaxrl_a3c import checks
+from purejaxrl_a3c.backend.vectors import pack, pack_and_back
 from purejaxrl_a3c.config import NonNegative, Positive, PositiveOrInf, UnitInterval, configuration
 from purejaxrl_a3c.types import ClockedRule, Learner, Scalars, UpdateRule
 
@@ -77,8 +78,8 @@ def make(optimizer: Optimizer, num_updates: int) -> optax.GradientTransformation
 
     Args:
         optimizer: an `RMSProp`, an `Adam`, an `RAdam`, or any optax transformation, which is returned as it is. Most
-            rules show it parameters and gradients as one vector, so it must not treat leaves of the parameters
-            differently.
+            rules show it parameters and gradients as one vector, or as one vector and a few large ones, so it must not
+            treat leaves of the parameters differently.
         num_updates: updates of the whole run, over which the learning rate falls to 0 if it is annealed.
 
     Returns:
@@ -147,17 +148,17 @@ def is_clipped(norm: jax.Array, limit: float | jax.Array) -> jax.Array:
 
 def _rmsprop(config: RMSProp, num_updates: int) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
+        _clip(config.max_gradient_norm),
         optax.scale_by_rms(config.rmsprop_decay, config.rmsprop_epsilon, eps_in_sqrt=True),
         optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
     )
 
 
 def _adam(config: Adam, num_updates: int) -> optax.GradientTransformation:
-    # Leaf by leaf Adam is many small kernels, so it works on all parameters as one vector.
-    return optax.flatten(
+    # Leaf by leaf Adam is many small kernels.
+    return _on_packed(
         optax.chain(
-            optax.clip_by_global_norm(config.max_gradient_norm),
+            _clip(config.max_gradient_norm),
             optax.scale_by_adam(eps=config.adam_epsilon),
             optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
         )
@@ -165,13 +166,30 @@ def _adam(config: Adam, num_updates: int) -> optax.GradientTransformation:
 
 
 def _radam(config: RAdam, num_updates: int) -> optax.GradientTransformation:
-    return optax.flatten(
+    return _on_packed(
         optax.chain(
-            optax.clip_by_global_norm(config.max_gradient_norm),
+            _clip(config.max_gradient_norm),
             optax.scale_by_radam(eps=config.adam_epsilon),
             optax.scale_by_learning_rate(_learning_rate(config, num_updates)),
         )
     )
+
+
+def _on_packed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimizer that sees parameters and gradients as a `Packed`, which it may be given, too."""
+
+    def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        packed, back = pack_and_back(gradient)
+        step, state = optimizer.update(packed, state, None if params is None else pack(params))
+        return back(step), state
+
+    return optax.GradientTransformation(lambda params: optimizer.init(pack(params)), update)
+
+
+def _clip(limit: float | jax.Array) -> optax.GradientTransformation:
+    # Without a limit XLA's CPU backend would still compute the norm, and divide by it.
+    is_off = isinstance(limit, float) and limit == float("inf")
+    return optax.identity() if is_off else optax.clip_by_global_norm(limit)
 
 
 def _learning_rate(config: RMSProp | Adam | RAdam, num_updates: int) -> Any:

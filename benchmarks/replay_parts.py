@@ -6,6 +6,9 @@
 - *replay*: writing that rollout, drawing the batches and reading their rows;
 - *learn*: the gradient steps, on a batch that stays the same.
 
+Beside them, where there is one, the same gradient steps in a program that has been written by hand for them alone, and
+nothing but their products of large matrices, see ``benchmarks/by_hand``.
+
 The settings are those of the comparisons with other packages, see ``benchmarks/peers``.
 """
 
@@ -17,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from benchmarks import by_hand
 from benchmarks.parts import looped
 from benchmarks.record import markdown_table, save, spread
 from benchmarks.timing import in_turns
@@ -38,6 +42,10 @@ CONFIGS: dict[str, Any] = {
     ),
 }
 PARTS = ("whole", "act", "replay", "learn")
+BY_HAND: dict[str, dict[str, Any]] = {
+    "DQN, CartPole, 10 environments, 5 updates of 100": {"by hand": by_hand.dqn()},
+    "SAC, Pendulum, 1 environment, 1 update of 256": {"by hand": by_hand.sac(), "products": by_hand.products()},
+}
 
 
 def loops_of(config: Any) -> dict[str, tuple[Callable[..., Any], Callable[..., Any]]]:
@@ -106,16 +114,19 @@ def main(repetitions: int = 7, seconds: float = 0.3) -> None:
     """
     rows, data = [], {}
     for name, config in CONFIGS.items():
-        timed = in_turns(loops_of(config), repetitions, seconds)
-        took = {part: 1e6 * np.array(timed[part].seconds) for part in PARTS}
+        alone = {part: (start, looped(body)) for part, (start, body) in BY_HAND.get(name, {}).items()}
+        timed = in_turns(loops_of(config) | alone, repetitions, seconds)
+        took = {part: 1e6 * np.array(one.seconds) for part, one in timed.items()}
         ratio = took["whole"] / sum(took[part] for part in PARTS[1:])
         frames = config.build().frames_per_step
         data[name] = {part: x.tolist() for part, x in took.items()} | {"frames": frames}
         rates = spread(frames / took["whole"] * 1e6, 0)
-        rows.append([name, *(f"{np.median(took[part]):.0f}" for part in PARTS), spread(ratio, 2), rates])
+        shown = [f"{np.median(took[part]):.0f}" if part in took else "" for part in (*PARTS, "by hand", "products")]
+        rows.append([name, *shown[:4], spread(ratio, 2), rates, *shown[4:]])
     table = (
         "Microseconds of an iteration and of its parts, each a program of its own (medians); whole / sum is within one "
-        "turn.\n\n" + markdown_table(["algorithm", *PARTS, "whole / sum of parts", "frames/s"], rows)
+        "turn. By hand: the updates in a program of nothing else. Products: only those of large matrices.\n\n"
+        + markdown_table(["algorithm", *PARTS, "whole / sum of parts", "frames/s", "by hand", "products"], rows)
     )
     save("replay_parts", {"repetitions": repetitions, "microseconds": data}, table)
 

@@ -149,6 +149,10 @@ COMPARISONS = {
         1024 * 1024, num_envs=2048, rollout_length=64, epochs=4, num_minibatches=32
     ),
     "rejax DQN, CartPole, 10 environments, 5 updates of 100": Comparison("rejax_peer", "dqn", ("dqn",), _DQN, 100_000),
+    # Its kernels are so short that threads which share them wait longer than they work.
+    "rejax DQN, CartPole, 10 environments, 5 updates of 100, kernels not ordered for threads": Comparison(
+        "rejax_peer", "dqn", ("dqn",), replace(_DQN, memory_schedule=True), 100_000
+    ),
     "rejax DQN, Breakout-MinAtar, 4 environments, 1 update of 64": Comparison(
         "rejax_peer", "dqn", ("dqn",), _DQN_MINATAR, 40_000
     ),

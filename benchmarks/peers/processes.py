@@ -62,6 +62,8 @@ def train(script: str, python: str, task: Task):
     # Everything on the CPU, where all of them run, and nothing from a cache of compiled programs.
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    if task.memory_schedule:
+        environment["XLA_FLAGS"] = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
     options = arguments(dataclasses.replace(task, launched=time.time()))
     run = subprocess.run(
         [python, _path(script), *options], env=environment, capture_output=True, text=True, check=False

@@ -49,6 +49,9 @@ class Task:
     """Frames between two evaluations, rounded up to whole rollouts."""
     episodes: int = 128
     """Of each evaluation, with the most probable action."""
+    memory_schedule: bool = False
+    """Whether XLA's CPU backend orders kernels to save memory; by default it orders them so that
+    threads can share them. Ours and the peer's."""
     launched: float = 0.0
     """`time.time` before the driver started the process."""
 

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import re
+import subprocess
 import tomllib
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks import solve
 from benchmarks.peers import __main__ as driver
-from benchmarks.peers import ours, ours_outside, plain_ppo, protocol, purejaxrl_peer, rejax_peer, sb3
+from benchmarks.peers import ours, ours_outside, plain_ppo, processes, protocol, purejaxrl_peer, rejax_peer, sb3
 from benchmarks.peers.protocol import Task
 from purejaxrl_a3c import InputError, a2c, a3c, dqn, make_train, ppo, pqn, sac
 from purejaxrl_a3c.config import flat, replace
@@ -237,3 +238,17 @@ def test_our_run_that_never_solves_ends_with_its_last_piece(monkeypatch, capsys)
     assert not row["solved"]
     assert row["frames"] == 400
     assert len(row["returns"]) == 3
+
+
+@pytest.mark.parametrize("memory_schedule", [False, True])
+def test_the_order_of_kernels_is_that_of_the_task(monkeypatch, memory_schedule):
+    told = []
+
+    def run(command, env, **options):
+        told.append(env.get("XLA_FLAGS", ""))
+        return subprocess.CompletedProcess(command, 0, json.dumps({"frames": 1}), "")
+
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(subprocess, "run", run)
+    processes.train("ours", "python", Task(memory_schedule=memory_schedule))
+    assert told == ["--xla_cpu_enable_concurrency_optimized_scheduler=false" * memory_schedule]

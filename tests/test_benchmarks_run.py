@@ -246,6 +246,14 @@ SMALL = {
     "surface": Small({}, main("HEAD")),
     "actors": Small({"ROWS": {"CartPole": actors.Row("gym/CartPole-v1", 1_600, ACTORS)}}, main(turns=1)),
     "outside": Small({"ROWS": {"PPO on CartPole": CARTPOLE}}, run_learning_outside),
+    "host_parts": Small(
+        {
+            "CONFIGS": {
+                "A2C": replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, rollout_length=3, hidden_sizes=(4,))
+            }
+        },
+        main(turns=1, seconds=1e-4),
+    ),
     "first_result": Small({"ALGORITHMS": ("a2c",)}, main(turns=1)),
     "start": Small({}, lambda script: script.start_seconds(2), 0),
     "sweeps": Small(

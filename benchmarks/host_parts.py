@@ -1,0 +1,129 @@
+"""What a step in environments outside of JAX costs beside its parts, where all of them step together in one process.
+
+``python -m benchmarks.host_parts`` times, in turns, the whole loop and its parts, each called again and again with the
+same arguments, so that nothing waits for anything else:
+
+- *environments*: a step of all of them, as the loop takes it, under one action;
+- *gymnasium*: of that, what Gymnasium's own vector takes;
+- *act*: the compiled policy on their observations, results copied to NumPy;
+- *learn*: the compiled update, for each of the steps that it learns from.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks.record import markdown_table, save, spread
+from purejaxrl_a3c import a2c, ppo, replace
+from purejaxrl_a3c.envs.suites import gymnasium as suite
+from purejaxrl_a3c.host.compiled import check_outside, compile_programs
+from purejaxrl_a3c.host.programs import Place, collect
+from purejaxrl_a3c.host.vector import make
+
+CONFIGS: dict[str, Any] = {
+    "A2C, 16 CartPole-v1, 5 steps": replace(
+        a2c.Config(), env_id="gym/CartPole-v1", num_envs=16, rollout_length=5, hidden_sizes=(64, 64)
+    ),
+    "PPO, 8 CartPole-v1, 128 steps, 4 x 4 updates": replace(
+        ppo.Config(), env_id="gym/CartPole-v1", num_envs=8, rollout_length=128, hidden_sizes=(64, 64)
+    ),
+}
+PARTS = ("whole", "environments", "gymnasium", "act", "learn")
+
+
+def calls_of(config: Any) -> tuple[dict[str, Callable[[], Any]], int]:
+    """What to time, ``{part: function}``, and the steps of a rollout: a call of whole or learn is for as many."""
+    outside = check_outside(config)
+    count, length = outside.acting.layout.envs, outside.acting.layout.rollout_length
+    env, alone = make(config.env.env_id, count), make(config.env.env_id, count)
+    native: Any = suite.make_vector(config.env.env_id, count)
+    programs = compile_programs(config, outside, env.observation_dtype, None, None)[0]
+    key, actions = jax.random.key(0), np.zeros(count, np.int32)
+    steps = [jnp.int32(t) for t in range(length)]
+
+    def begin() -> tuple[Any, Any]:
+        state = programs.init(key, env.reset(0)[None], None)
+        return state, programs.begin(key, state)
+
+    def rollout(state: Any, acts: Any) -> Any:
+        wrappers, obs, first, carry = state.actor_state
+        place = Place(np.asarray(obs), np.asarray(first), carry, wrappers)
+        return collect(lambda t, *seen: programs.act(*acts, steps[t], *seen), env, length, place, programs.show)
+
+    learned = dict(
+        zip(("state", "acts"), begin(), strict=True)
+    )  # changes with every call of `learn`, which consumes it
+    rollouts = rollout(**learned)
+    running = dict(zip(("state", "acts"), begin(), strict=True))
+
+    def update(run: Any, rollouts: Any) -> None:
+        level = run["acts"][1].level
+        run["state"], _, run["acts"] = jax.block_until_ready(programs.learn(key, run["state"], level, rollouts))
+
+    state, acts = begin()
+    _, obs, first, carry = state.actor_state
+    seen = carry, np.asarray(obs), np.asarray(first)
+    alone.reset(0)
+    native.reset(seed=0)
+    return {
+        "whole": lambda: update(running, rollout(**running)),
+        "environments": lambda: alone.step(actions),
+        "gymnasium": lambda: native.step(actions),
+        "act": lambda: [np.asarray(x) for x in programs.act(*acts, steps[0], *seen)[1:]],
+        "learn": lambda: update(learned, rollouts),
+    }, length
+
+
+def seconds_of(call: Callable[[], Any], seconds: float) -> float:
+    """Seconds of a call: the mean of as many as take so many seconds."""
+    began, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - began) < seconds or calls == 0:
+        call()
+        calls += 1
+    return elapsed / calls
+
+
+def main(turns: int = 7, seconds: float = 1.0) -> None:
+    """Measure and write results/host_parts.json and results/host_parts.md.
+
+    Args:
+        turns: in each of which everything is measured once.
+        seconds: that each takes, about.
+    """
+    rows, data = [], {}
+    for name, config in CONFIGS.items():
+        calls, length = calls_of(config)
+        took: dict[str, list[float]] = {part: [] for part in PARTS}
+        for turn in range(turns + 1):
+            for part, call in calls.items():
+                found = 1e6 * seconds_of(call, seconds) / (length if part in ("whole", "learn") else 1)
+                if turn:  # the first is slower
+                    took[part].append(found)
+        each = {part: np.array(values) for part, values in took.items()}
+        least = each["environments"] + each["act"] + each["learn"]
+        count = check_outside(config).acting.layout.envs
+        data[name] = took
+        rows.append(
+            [
+                name,
+                *(f"{np.median(each[part]):.0f}" for part in PARTS),
+                spread(each["whole"] / least, 2),
+                spread(count / each["whole"] * 1e6),
+                spread(count / least * 1e6),
+            ]
+        )
+    header = ["run", *PARTS, "whole / sum of parts", "frames/s", "frames/s of the parts"]
+    table = (
+        "Microseconds of a step of all environments (medians). Gymnasium is a part of environments; the sum is that of "
+        "environments, act and learn.\n\n" + markdown_table(header, rows)
+    )
+    save("host_parts", {"turns": turns, "microseconds": data}, table)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -50,9 +50,10 @@ def test_ravel_may_be_mapped_over_some_of_the_leaves_and_twice():
 
 def test_large_leaves_are_packed_apart_and_come_back():
     tree = {"b": jnp.arange(6.0).reshape(2, 3), "a": jnp.ones((LARGE // 4, 5)), "c": jnp.full(LARGE, 3.0)}
+    tree["d"] = jnp.zeros(2 * LARGE)
     packed, back = pack_and_back(tree)
     np.testing.assert_array_equal(packed.small, np.concatenate([np.arange(6.0), np.full(LARGE, 3.0)]))
-    assert [x.shape for x in packed.large] == [(LARGE // 4 * 5,)]
+    assert [x.shape for x in packed.large] == [(LARGE // 4 * 5,), (2 * LARGE,)]
     doubled = back(jax.tree.map(lambda x: 2 * x, packed))
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), doubled, tree)
 

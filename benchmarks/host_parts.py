@@ -46,35 +46,33 @@ def calls_of(config: Any) -> tuple[dict[str, Callable[[], Any]], int]:
     key, actions = jax.random.key(0), np.zeros(count, np.int32)
     steps = [jnp.int32(t) for t in range(length)]
 
-    def begin() -> tuple[Any, Any]:
+    def begin() -> dict[str, Any]:
         state = programs.init(key, env.reset(0)[None], None)
-        return state, programs.begin(key, state)
+        return {"state": state, "acts": programs.begin(key, state)}
 
     def rollout(state: Any, acts: Any) -> Any:
         wrappers, obs, first, carry = state.actor_state
         place = Place(np.asarray(obs), np.asarray(first), carry, wrappers)
         return collect(lambda t, *seen: programs.act(*acts, steps[t], *seen), env, length, place, programs.show)
 
-    learned = dict(
-        zip(("state", "acts"), begin(), strict=True)
-    )  # changes with every call of `learn`, which consumes it
+    # Learning consumes the state that it is given, so each of these goes on with what it learned.
+    learned, running, acting = begin(), begin(), begin()
     rollouts = rollout(**learned)
-    running = dict(zip(("state", "acts"), begin(), strict=True))
 
     def update(run: Any, rollouts: Any) -> None:
         level = run["acts"][1].level
         run["state"], _, run["acts"] = jax.block_until_ready(programs.learn(key, run["state"], level, rollouts))
 
-    state, acts = begin()
-    _, obs, first, carry = state.actor_state
+    _, obs, first, carry = acting["state"].actor_state
     seen = carry, np.asarray(obs), np.asarray(first)
-    alone.reset(0)
+    for each in (env, alone):
+        each.reset(0)  # the rollout moved the first on
     native.reset(seed=0)
     return {
         "whole": lambda: update(running, rollout(**running)),
         "environments": lambda: alone.step(actions),
         "gymnasium": lambda: native.step(actions),
-        "act": lambda: [np.asarray(x) for x in programs.act(*acts, steps[0], *seen)[1:]],
+        "act": lambda: [np.asarray(x) for x in programs.act(*acting["acts"], steps[0], *seen)[1:]],
         "learn": lambda: update(learned, rollouts),
     }, length
 

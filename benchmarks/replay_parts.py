@@ -30,21 +30,19 @@ from purejaxrl_a3c.loops.off_policy import collect, rows_of
 
 # A small buffer: every call of a timed loop begins with a copy of the state that it is given.
 DQN = replace(dqn.Config(), n_step=1, dueling=False, rollout_length=1, replay_size=4_000)
+ON_CARTPOLE = "DQN, CartPole, 10 environments, 5 updates of 100"
+ON_PENDULUM = "SAC, Pendulum, 1 environment, 1 update of 256"
 CONFIGS: dict[str, Any] = {
-    "DQN, CartPole, 10 environments, 5 updates of 100": replace(
-        DQN, num_envs=10, updates_per_iteration=5, batch_size=100, hidden_sizes=(64, 64)
-    ),
+    ON_CARTPOLE: replace(DQN, num_envs=10, updates_per_iteration=5, batch_size=100, hidden_sizes=(64, 64)),
     "DQN, Breakout-MinAtar, 4 environments, 1 update of 64": replace(
         DQN, env_id="Breakout-MinAtar", num_envs=4, updates_per_iteration=1, hidden_sizes=(64, 64)
     ),
-    "SAC, Pendulum, 1 environment, 1 update of 256": replace(
-        sac.Config(), num_envs=1, updates_per_iteration=1, replay_size=4_000
-    ),
+    ON_PENDULUM: replace(sac.Config(), num_envs=1, updates_per_iteration=1, replay_size=4_000),
 }
 PARTS = ("whole", "act", "replay", "learn")
 BY_HAND: dict[str, dict[str, Any]] = {
-    "DQN, CartPole, 10 environments, 5 updates of 100": {"by hand": by_hand.dqn()},
-    "SAC, Pendulum, 1 environment, 1 update of 256": {"by hand": by_hand.sac(), "products": by_hand.products()},
+    ON_CARTPOLE: {"by hand": by_hand.dqn()},
+    ON_PENDULUM: {"by hand": by_hand.sac(), "products": by_hand.products()},
 }
 
 

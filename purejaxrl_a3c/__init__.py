@@ -30,7 +30,7 @@ from purejaxrl_a3c.run.load import load
 from purejaxrl_a3c.run.many import train_many
 from purejaxrl_a3c.run.population import Population, make_population
 from purejaxrl_a3c.run.sweep import Sweep, sweep
-from purejaxrl_a3c.run.train import Result, make_train
+from purejaxrl_a3c.run.train import Result, compiler_options, make_train
 from purejaxrl_a3c.run.watch import watch
 
 __version__ = importlib.metadata.version("purejaxrl-a3c")
@@ -44,6 +44,7 @@ __all__ = [
     "a2c",
     "a3c",
     "averaging",
+    "compiler_options",
     "d4pg",
     "devices",
     "dqn",

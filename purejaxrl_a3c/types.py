@@ -433,3 +433,5 @@ class Algorithm(NamedTuple):
     iterations: int
     outside: Any
     """What is left without the environments: a `loops.outside.Outside`."""
+    compiler_options: dict[str, Any]
+    """Options of `jax.jit` with which one run is fastest; the numbers are the same with and without them."""

@@ -8,12 +8,12 @@ import numpy as np
 import probes  # noqa: F401  (registers the probe environments)
 import pytest
 
-from purejaxrl_a3c import devices, dqn, envs, make_train, networks, objectives, ppo, replay
+from purejaxrl_a3c import compiler_options, devices, dqn, envs, make_train, networks, objectives, ppo, replay
 from purejaxrl_a3c.checks import InputError
 from purejaxrl_a3c.config import replace
 from purejaxrl_a3c.loops import EpsilonConfig, epsilon_greedy
 from purejaxrl_a3c.run import memory
-from purejaxrl_a3c.run.chunks import state_types
+from purejaxrl_a3c.run.chunks import compile_run, state_types
 
 KEY = jax.random.key(0)
 SMALL: dict[str, Any] = {
@@ -245,3 +245,24 @@ def test_the_bytes_of_the_buffer_are_those_of_its_rows():
     types = state_types(CONFIG)
     # 48 rows of 4 environments: two observations of 4 numbers, an action, a reward, two flags; and a counter and a top.
     assert memory.replay_size(types) == 48 * 4 * (2 * 16 + 4 + 4 + 2) + 8
+
+
+def test_the_options_that_make_dqn_fast_change_the_order_of_kernels_and_no_number():
+    train, options = make_train(CONFIG), compiler_options(CONFIG)
+    programs = [jax.jit(train, compiler_options=given).lower(KEY).compile() for given in ({}, options)]
+    assert programs[0].as_text() != programs[1].as_text()  # an option that this version ignores would change nothing
+    plain, ordered = ([np.asarray(x) for x in jax.tree.leaves(program(KEY))] for program in programs)
+    for x, y in zip(plain, ordered, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_there_are_such_options_for_small_layers_only():
+    assert compiler_options(CONFIG)
+    assert not compiler_options(replace(CONFIG, hidden_sizes=(256, 256)))
+    assert not compiler_options(ppo.Config())
+
+
+def test_a_run_of_the_command_line_is_compiled_with_the_options(monkeypatch):
+    monkeypatch.setattr(dqn, "one_after_the_other", lambda params: {"no_such_option": True})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        compile_run(CONFIG)

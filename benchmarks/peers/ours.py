@@ -53,7 +53,7 @@ def main():
     began = time.perf_counter()
     import jax
 
-    from purejaxrl_a3c import a2c, a3c, dqn, evaluate, make_train, ppo, pqn, replace, sac
+    from purejaxrl_a3c import a2c, a3c, compiler_options, dqn, evaluate, make_train, ppo, pqn, replace, sac
     from purejaxrl_a3c.run.chunks import compile_run, run_in_chunks
 
     imported = time.perf_counter()
@@ -66,7 +66,7 @@ def main():
     key, key_evaluate = jax.random.split(jax.random.key(task.seed))
 
     if task.threshold is None:
-        train = jax.jit(make_train(config)).lower(key).compile()
+        train = jax.jit(make_train(config), compiler_options=compiler_options(config)).lower(key).compile()
         compiled = time.perf_counter()
         result = jax.block_until_ready(train(key))
         answer(

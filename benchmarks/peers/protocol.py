@@ -50,8 +50,8 @@ class Task:
     episodes: int = 128
     """Of each evaluation, with the most probable action."""
     memory_schedule: bool = False
-    """Whether XLA's CPU backend orders kernels to save memory, ours and the peer's; by default it orders them so that
-    threads can share them."""
+    """Whether XLA's CPU backend orders the peer's kernels to save memory, as ours are where that is faster, see
+    `purejaxrl_a3c.compiler_options`; by default it orders them so that threads can share them."""
     launched: float = 0.0
     """`time.time` before the driver started the process."""
 

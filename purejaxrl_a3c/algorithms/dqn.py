@@ -6,8 +6,11 @@ n-step returns, and prioritised replay (Schaul et al. 2016, arXiv 1511.05952).
 
 from functools import partial
 
+import jax
+
 from purejaxrl_a3c import envs, loops, networks, objectives, replay
 from purejaxrl_a3c.algorithms.limits import check_feed_forward
+from purejaxrl_a3c.backend.compiling import one_after_the_other
 from purejaxrl_a3c.config import PositiveOrInf, check, configuration
 from purejaxrl_a3c.types import Algorithm, AxisName, MakeBonus
 from purejaxrl_a3c.updates import optimizers
@@ -46,7 +49,10 @@ class Config:
         """
         check(self)
         check_feed_forward("dqn", self.network, make_bonus)
-        return loops.off_policy(self.parts(axis_name), self.env)
+        parts = self.parts(axis_name)
+        algorithm = loops.off_policy(parts, self.env)
+        types = jax.eval_shape(parts.agent.init, jax.random.key(0))
+        return algorithm._replace(compiler_options=one_after_the_other(types))
 
     def parts(self, axis_name: AxisName = None) -> loops.Parts:
         """The parts that the algorithm is made of; arguments and errors are those of `build`."""

@@ -124,6 +124,7 @@ def off_policy(parts: Parts, observed: envs.Config) -> Algorithm:
         frames_per_step=layout.frames,
         iterations=layout.iterations,
         outside=outside(parts),
+        compiler_options={},
     )
 
 

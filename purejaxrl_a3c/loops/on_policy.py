@@ -127,6 +127,7 @@ def algorithm(parts: Parts, observed: envs.Config | None = None) -> Algorithm:
         frames_per_step=layout.frames,
         iterations=layout.iterations,
         outside=outside(parts),
+        compiler_options={},
     )
 
 

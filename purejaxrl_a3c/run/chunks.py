@@ -12,16 +12,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
 from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.backend.compiling import RUNS_ONCE
 from purejaxrl_a3c.run.devices import Devices
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Algorithm, Key, Metrics, Pretrained, State
 
 _CHUNK_SECONDS = 0.2  # how often `run_in_chunks` yields
 _CHUNK_ITERATIONS = 2048  # at most: the length of the buffer for a chunk's metrics
-# For a program that runs once, compiling soon counts for more than running fast. jax 0.11.1 lacks the second option.
-_RUNS_ONCE: dict[str, Any] = {"xla_backend_optimization_level": 0}
-if jax.__version_info__ < (0, 11):
-    _RUNS_ONCE["xla_cpu_use_fusion_emitters"] = False
 
 
 class CompiledRun(NamedTuple):
@@ -78,11 +75,12 @@ def compile_run(
     init_lowered = jax.jit(init).lower(key, pretrained)
     # It compiles while the loop is being traced.
     with concurrent.futures.ThreadPoolExecutor(1) as background:
-        init_program = background.submit(init_lowered.compile, _RUNS_ONCE)
+        init_program = background.submit(init_lowered.compile, RUNS_ONCE)
         state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), init_lowered.out_info)
         state = state if devices is None else devices.place(state)
         advance_lowered = jax.jit(advance, donate_argnums=1).lower(key, state, put(np.int32(0)))
-        advance_program = advance_lowered.compile()
+        # On several devices the order of kernels is left to XLA: they wait for each other.
+        advance_program = advance_lowered.compile(algorithm.compiler_options if devices is None else {})
     init_compiled = init_program.result()
     return CompiledRun(
         init=lambda key: init_compiled(put(key), pretrained),

@@ -79,6 +79,24 @@ def make_train(
     return train
 
 
+def compiler_options(config: AlgorithmConfig) -> dict[str, Any]:
+    """The options of `jax.jit` with which one run is fastest; the numbers are the same with and without them.
+
+    The command line uses them. They are for one run on one device, not for many side by side::
+
+        train = jax.jit(make_train(config), compiler_options=compiler_options(config))
+
+    On a CPU DQN with small layers takes a sixth less time with them; for other algorithms there are none.
+
+    Args:
+        config: the ``Config`` of an algorithm.
+
+    Raises:
+        InputError: as `make_train`.
+    """
+    return build(config).compiler_options
+
+
 def _joined(metrics: Metrics, more: Mapping[str, jax.Array]) -> Metrics:
     """The metrics with what a callback returned.
 

@@ -299,3 +299,51 @@ def test_an_agent_learns_and_is_evaluated_in_spaces_of_gymnasium(box, name):
     result = host.train(config, jax.random.key(0))
     assert np.isfinite(result.metrics.losses["value_loss"]).all()
     np.testing.assert_array_equal(host.evaluate(config, result, jax.random.key(1), episodes=4), [3, 3, 3, 3])
+
+
+@pytest.fixture
+def doors():
+    """An environment of Gymnasium that says in its info which actions are legal, and takes no other."""
+    gymnasium: Any = pytest.importorskip("gymnasium")
+
+    class Doors(gymnasium.Env):
+        observation_space = gymnasium.spaces.Box(0, 3, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(4)
+
+        def _now(self):
+            opened = np.zeros(4, np.int8)
+            opened[[self.time, self.time - 1]] = 1
+            return np.array([self.time], np.float32), {"action_mask": opened}
+
+        def reset(self, *, seed=None, options=None):
+            self.time = 0
+            return self._now()
+
+        def step(self, action):
+            assert self._now()[1]["action_mask"][action]
+            self.time += 1
+            obs, info = self._now()
+            return obs, 1.0, False, self.time == 3, info
+
+    gymnasium.register("Doors-probe-v0", Doors, disable_env_checker=True)
+    yield "gym/Doors-probe-v0"
+    del gymnasium.registry["Doors-probe-v0"]
+
+
+def test_a_mask_in_the_info_of_gymnasium_joins_the_observation(doors):
+    env = host.make(doors, 1)
+    assert env.observation_shape == {"observation": (1,), "action_mask": (4,)}
+    opened = [env.reset(0)["action_mask"][0]]
+    answers = [env.step(np.array([time])) for time in range(3)]
+    opened += [answer.final_obs["action_mask"][0] for answer in answers]
+    np.testing.assert_array_equal(opened, np.eye(4) + np.roll(np.eye(4), -1, axis=1) > 0)
+    np.testing.assert_array_equal(answers[-1].obs["action_mask"][0], opened[0])
+    with pytest.raises(InputError, match=r"sticky_actions: 0.25 .* None with an action_mask"):
+        host.train(replace(CONFIGS["a2c"], env_id=doors, sticky_actions=0.25), jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["a2c", "dqn"])
+def test_an_agent_obeys_the_mask_in_the_info_of_gymnasium(doors, name):
+    config = replace(CONFIGS[name], env_id=doors, total_frames=256, torso="mlp")
+    result = host.train(config, jax.random.key(0))  # an illegal action would raise
+    np.testing.assert_array_equal(host.evaluate(config, result, jax.random.key(1), episodes=4), [3, 3, 3, 3])

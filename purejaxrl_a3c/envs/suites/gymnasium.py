@@ -70,7 +70,8 @@ def make_vector(
     defaults, those of Mnih et al. 2015, but for rewards, which are not clipped: an action lasts 4 frames, of which the
     last 2 are merged, 4 grey images of 84 x 84 are stacked, and an episode begins with up to 30 idle frames. An action
     in ``vizdoom/NAME`` lasts 4 frames, too, and of its screen of 240 x 320 the agent sees grey means of 4 x 4 pixels,
-    60 x 80 x 1, and nothing of its other variables.
+    60 x 80 x 1, and nothing of its other variables. Where ``gym/NAME`` says in the ``info`` of a reset which actions
+    are legal, as ``action_mask``, that mask is a part of the observation.
 
     Args:
         env_id: ``gym/NAME``, ``ale/NAME`` or ``vizdoom/NAME``. A package that registers its environments when it is
@@ -124,7 +125,7 @@ def make_vector(
             if not drawn:
                 raise
             env = make_one()
-        env = _grey_screen(env) if suite == "vizdoom" else env
+        env = _grey_screen(env) if suite == "vizdoom" else _with_mask(env)
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
 
     try:
@@ -148,6 +149,37 @@ def _grey_screen(env: Any) -> Any:
         return blocks.mean((1, 3)).astype(np.uint8)[..., None]
 
     return TransformObservation(env, shrink, Box(0, 255, (*shape, 1), np.uint8))
+
+
+def _with_mask(env: Any) -> Any:
+    """The environment with the ``action_mask`` of its ``info`` in its observations; as it is if there is none."""
+    from gymnasium import Wrapper, spaces
+
+    mask = env.reset(seed=0)[1].get(MASK)
+    if mask is None:
+        return env
+    inside = isinstance(env.observation_space, spaces.Dict)
+
+    def show(obs: Any, info: dict[str, Any]) -> dict[str, Any]:
+        return {**(obs if inside else {"observation": obs}), MASK: np.asarray(info[MASK], np.int8)}
+
+    class Masked(Wrapper):
+        """Shows the mask."""
+
+        def __init__(self) -> None:
+            super().__init__(env)
+            seen = env.observation_space.spaces if inside else {"observation": env.observation_space}
+            self.observation_space = spaces.Dict({**seen, MASK: spaces.MultiBinary(np.shape(mask))})
+
+        def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+            obs, info = env.reset(**options)
+            return show(obs, info), info
+
+        def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+            obs, reward, terminated, truncated, info = env.step(action)
+            return show(obs, info), reward, terminated, truncated, info
+
+    return Masked()
 
 
 def _snake_case(name: str) -> str:

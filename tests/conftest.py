@@ -14,17 +14,23 @@ from jax._src import compiler
 # variable; here `optimized` needs the newer one for a module, so the option is added wherever JAX asks for the others.
 if jax.__version_info__ < (0, 11):
     # One LLVM module a program, not 32: a seventh less to do, and the other core has tests of its own.
-    for _flag in ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"):
+    _flags = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    if _has_presets := jax.__version_info__ >= (0, 10):  # an eighth less
+        _flags.append("--xla_cpu_opt_preset=CPU_OPT_PRESET_FAST_COMPILE")
+    for _flag in _flags:
         if _flag not in os.environ.get("XLA_FLAGS", ""):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}"
     _options: Any = compiler.get_compile_options
 
-    def _with_the_emitter(*args, **options):
-        newer = not jax.config.values["jax_disable_most_optimizations"]
-        overrides = {"xla_cpu_use_fusion_emitters": newer} | (options.pop("env_options_overrides", None) or {})
+    def _by_kind(*args, **options):
+        is_optimized = not jax.config.values["jax_disable_most_optimizations"]
+        overrides: dict[str, Any] = {"xla_cpu_use_fusion_emitters": is_optimized}
+        if _has_presets:
+            overrides["xla_cpu_opt_preset"] = f"CPU_OPT_PRESET_{'DEFAULT' if is_optimized else 'FAST_COMPILE'}"
+        overrides |= options.pop("env_options_overrides", None) or {}
         return _options(*args, **options, env_options_overrides=overrides)
 
-    compiler.get_compile_options = _with_the_emitter
+    compiler.get_compile_options = _by_kind
 
 # Tracing makes many objects that live long. Looking through them for cycles so often took a twelfth of the time.
 gc.set_threshold(200_000, 20, 100)

@@ -1,5 +1,8 @@
 """Actors and a learner outside of JAX, against the simulated queue, and with what may go wrong."""
 
+import csv
+import json
+import re
 import threading
 import time
 from typing import Any
@@ -9,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from purejaxrl_a3c import InputError, a2c, envs, host, impala, make_train, ppo, replace
+from purejaxrl_a3c import InputError, a2c, envs, host, impala, load, make_train, ppo, replace
 from purejaxrl_a3c.envs import spaces
+from purejaxrl_a3c.host import actors
+from purejaxrl_a3c.run.chunks import run_in_chunks
+from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.types import Env, TimeStep
 from purejaxrl_a3c.updates import Asynchrony, Queue
 from purejaxrl_a3c.updates.clock import Service
@@ -169,8 +175,8 @@ def test_an_error_of_what_learns_ends_the_run(monkeypatch):
     made: Any = actor.compile_programs
 
     def broken(*arguments):
-        programs, names = made(*arguments)
-        return programs._replace(learn=lambda *x: 1 / 0), names
+        programs, *names = made(*arguments)
+        return programs._replace(learn=lambda *x: 1 / 0), *names
 
     monkeypatch.setattr(actor, "compile_programs", broken)
     with pytest.raises(host.WorkerError, match="the learner: ZeroDivisionError"):
@@ -198,3 +204,86 @@ def test_it_trains_in_gymnasium():
     config = replace(RACING, env_id="gym/CartPole-v1", total_frames=600)
     result = host.train_actors(config, jax.random.key(0))
     assert result.metrics.episodes.sum() > 3
+
+
+@pytest.fixture(scope="module")
+def in_pieces():
+    """The last `Result` of a run in pieces, all metrics, and the types that were promised."""
+    pytest.importorskip("gymnasium")
+    config = replace(RACING, env_id="gym/CartPole-v1", total_frames=1200)
+    run = actors.compile_run(config)
+    pieces = list(run_in_chunks(run, jax.random.key(0), every=[3]))
+    return config, run, pieces
+
+
+def test_a_run_in_pieces_reports_every_iteration_once(in_pieces):
+    config, run, pieces = in_pieces
+    frames = np.concatenate([piece.metrics.frames for piece in pieces])
+    np.testing.assert_array_equal(frames, 30 * np.arange(1, 41))
+    assert len(pieces) >= 14
+    for piece in pieces:
+        assert jax.tree.map(lambda x: x.dtype, piece.metrics) == jax.tree.map(lambda x: x.dtype, run.metrics)
+    losses = {name: np.concatenate([one.metrics.losses[name] for one in pieces]) for name in run.metrics.losses}
+    assert (np.diff(losses["virtual_time"]) > 0).all()
+    assert (np.diff(losses["wall_time"]) > 0).all()
+    last = pieces[-1].state
+    assert jax.tree.map(lambda x: (np.shape(x), x.dtype), last.learner.params) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), run.state.learner.params
+    )
+    updates = int(last.learner.queue.version)
+    assert 10 < updates <= 120
+    assert last.learner.staleness.sum() - 2 * updates in (0, 2)  # two rollouts an update, and one may be on its way
+    assert np.isfinite(host.evaluate(config, last, jax.random.key(1), episodes=2)).all()
+
+
+def test_a_run_goes_on_from_a_state_in_new_episodes_and_with_an_empty_queue(in_pieces):
+    config, _, pieces = in_pieces
+    middle = next(piece.state for piece in pieces if int(piece.state.iteration) >= 20)
+    run, done = actors.compile_run(config), int(middle.iteration)
+    state, metrics = run.advance(jax.random.key(0), middle, 5)
+    np.testing.assert_array_equal(metrics.frames, 30 * np.arange(done + 1, done + 6))
+    assert int(state.iteration) == done + 5
+    assert metrics.losses["virtual_time"][0] > middle.learner.queue.now
+    assert state.learner.staleness.sum() > middle.learner.staleness.sum()
+    with pytest.raises(AssertionError):
+        jax.tree.map(np.testing.assert_array_equal, state.learner.params, middle.learner.params)
+    again, _ = run.advance(jax.random.key(0), middle, 1)  # not the last state: new actors
+    assert int(again.iteration) == done + 1
+
+
+def test_actors_act_on_the_command_line_too(tmp_path):
+    pytest.importorskip("gymnasium")
+    settings = ["--env-id", "gym/CartPole-v1", "--num-envs", "4", "--num-workers", "2", "--rollout-length", "5"]
+    settings += ["--num-minibatches", "1", "--epochs", "1", "--hidden-sizes", "4", "--schedule", "queue"]
+    rest = ["--evaluation-episodes", "2", "--out", str(tmp_path / "run")]
+    main(["train", "ppo", *settings, "--engine", "actors", "--total-frames", "400", *rest])
+    main(["train", "--resume", str(tmp_path / "run"), "--total-frames", "800"])
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frames"]) for row in rows] == list(range(20, 801, 20))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["engine"] == "actors"
+    assert int(load(tmp_path / "run").state.iteration) == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ppo", "--env-id", "gym/CartPole-v1"), "engine: 'actors' .* except for PPO and IMPALA with schedule queue"),
+        (("a3c", "--env-id", "gym/CartPole-v1"), "engine: 'actors' .* except for PPO and IMPALA with schedule queue"),
+        (("ppo", "--schedule", "queue"), "engine: 'actors' .* lockstep for environments of JAX"),
+        (
+            ("ppo", "--env-id", "gym/CartPole-v1", "--schedule", "queue", "--num-workers", "4", "--push", "hogwild"),
+            "push: 'hogwild' .*'locked' if engine is actors",
+        ),
+        (
+            ("ppo", "--env-id", "gym/CartPole-v1", "--schedule", "queue", "--num-workers", "4", "--service-cv", "0.5"),
+            "service_cv: 0.5 .*nothing is simulated here",
+        ),
+    ],
+)
+def test_the_command_line_says_where_no_actors_can_act(arguments, message, capsys):
+    pytest.importorskip("gymnasium")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments, "--engine", "actors"])
+    assert ended.value.code == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))

@@ -1,6 +1,7 @@
 """Environments that step outside of JAX, and the loops that train and evaluate in them."""
 
-from purejaxrl_a3c.host.actors import ActorsResult, Updates, train_actors
+from purejaxrl_a3c.host.actors import train_actors
+from purejaxrl_a3c.host.actors_run import ActorsResult, Updates
 from purejaxrl_a3c.host.asynchronous import train_async
 from purejaxrl_a3c.host.evaluation import evaluate
 from purejaxrl_a3c.host.lockstep import StepError, train

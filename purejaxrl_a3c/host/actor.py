@@ -81,8 +81,8 @@ def rows_to_sum(rollouts: Rollouts) -> dict[str, Any]:
 
 def compile_programs(
     outside: Outside, asynchrony: Any, learner: Learner, state: QueueState, obs: Any
-) -> tuple[Programs, list[str]]:
-    """The `Programs` of a run, and the names of what the learner reports.
+) -> tuple[Programs, list[str], list[str]]:
+    """The `Programs` of a run, and the names of what the learner and what the queue reports.
 
     Args:
         outside: an algorithm with a queue, without its environments.
@@ -139,7 +139,8 @@ def compile_programs(
         learn=jax.jit(learn).lower(*to_learn).compile(),
         happen=jax.jit(happens).lower(state, jnp.bool_(False), number, jnp.float32(0)).compile(),
     )
-    return programs, sorted(jax.eval_shape(learn, *to_learn)[2])
+    used = jax.eval_shape(happens, state, jnp.bool_(False), number, jnp.float32(0))[2]
+    return programs, sorted(jax.eval_shape(learn, *to_learn)[2]), sorted(used)
 
 
 class _Rows(NamedTuple):

@@ -198,7 +198,7 @@ def state_types(config: AlgorithmConfig, on: Devices | None = None) -> State:
     Raises:
         InputError: as `check_outside`.
     """
-    types = jax.eval_shape(blank_init(check_outside(config)), jax.random.key(0))
+    types = jax.eval_shape(blank_init(check_outside(config, queue=True)), jax.random.key(0))
     return types if on is None else on.place(types)
 
 

@@ -153,7 +153,7 @@ def outside(parts: Parts) -> Outside:
         refusal = "config", "one with a bonus", "one without a bonus, for environments outside of JAX"
     elif isinstance(rule, ClockedRule):
         schedule = "queue" if rule.hold else "clock"
-        accepted = "random or round_robin, for environments outside of JAX; host.train_actors has a queue"
+        accepted = "random or round_robin, for environments outside of JAX; a queue has the engine actors"
         refusal = "schedule", schedule, accepted
     elif parts.layout.group_size:
         accepted = "0: environments outside of JAX cannot begin the same episode"

@@ -12,7 +12,7 @@ from purejaxrl_a3c import envs
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import check, flat, is_concrete, parts, replace, with_array_floats
-from purejaxrl_a3c.loops import rollout
+from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.loops.opponents import as_player
 from purejaxrl_a3c.run.train import AlgorithmConfig, Result, build
 from purejaxrl_a3c.types import Algorithm, Env, Key, Noise, State, TimeStep
@@ -179,7 +179,13 @@ def check_state(algorithm: Algorithm, state: Any) -> None:
     Raises:
         InputError: naming the first setting or array that differs.
     """
-    expected = jax.eval_shape(algorithm.init, jax.random.key(0))
+
+    def start(key: Key) -> State:
+        # As `init`, but also where environments cannot step.
+        outside = algorithm.outside
+        return outside.start(key, acting.start(key, outside.acting, None), None)
+
+    expected = jax.eval_shape(start, jax.random.key(0))
     if type(state) is not type(expected):
         reject("state", type(state).__name__, "a Result of this config, or its state")
     for name, (here, there) in expected.origin.differences(state.origin).items():

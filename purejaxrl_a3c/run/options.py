@@ -46,9 +46,11 @@ class Options:
     initialize_from: Path | None = None
     """Start a new run with the trained parameters of the run in this folder, and with its statistics of observations
     if both runs normalize them; the network must be the same."""
-    engine: Literal["lockstep", "processes", "threads", "ray"] = "lockstep"
+    engine: Literal["lockstep", "processes", "threads", "ray", "actors"] = "lockstep"
     """How environments outside of JAX step: lockstep has all of them in one loop, where asynchrony is simulated; with
-    processes, threads or actors of ray the workers of A3C really race, and a run does not repeat."""
+    processes, threads or actors of ray the workers of A3C really race, and a run does not repeat. With actors, those of
+    PPO and IMPALA with schedule queue are threads that act while another one learns, and a run does not repeat
+    either."""
     push: Push = "locked"
     """How workers that race change the parameters: one at a time, without a lock (hogwild), or in the order of their
     numbers, so that the run repeats."""

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from purejaxrl_a3c import host
-from purejaxrl_a3c.algorithms import a3c
+from purejaxrl_a3c.algorithms import a3c, impala, ppo
 from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.envs.suites import gymnasium
-from purejaxrl_a3c.host import compiled, lockstep, race
+from purejaxrl_a3c.host import actors, compiled, lockstep, race
 from purejaxrl_a3c.host.results import Settings
 from purejaxrl_a3c.run import chunks, devices
 from purejaxrl_a3c.run.chunks import CompiledRun
@@ -38,12 +38,15 @@ def check_engine(config: Any, options: Options) -> None:
             reject("engine", options.engine, "lockstep for environments of JAX")
         if jax.process_count() > 1 or (options.num_devices or 1) > 1:
             reject("engine", options.engine, "lockstep with several devices or processes of JAX")
-        if not isinstance(config, a3c.Config):
+        if options.engine == "actors":
+            if not isinstance(config, ppo.Config | impala.Config) or config.asynchrony.schedule != "queue":
+                reject("engine", options.engine, "lockstep except for PPO and IMPALA with schedule queue")
+        elif not isinstance(config, a3c.Config):
             reject("engine", options.engine, "lockstep except for A3C")
-        return
-    for name in ("push", "ray_address"):
-        if getattr(options, name) != getattr(Options, name):
-            reject(name, getattr(options, name), f"{getattr(Options, name)!r} if engine is lockstep")
+    if options.engine in ("lockstep", "actors"):
+        for name in ("push", "ray_address"):
+            if getattr(options, name) != getattr(Options, name):
+                reject(name, getattr(options, name), f"{getattr(Options, name)!r} if engine is {options.engine}")
 
 
 def spread(config: Any, available: Sequence[jax.Device]) -> Devices:
@@ -70,6 +73,8 @@ def compile_run(config: Any, options: Options, on: Devices | None, pretrained: P
     Raises:
         InputError: for settings that do not fit.
     """
+    if options.engine == "actors":
+        return actors.compile_run(config, pretrained)
     if options.engine != "lockstep":
         return race.compile_run(
             config, Settings(options.push, options.engine, ray_address=options.ray_address), pretrained

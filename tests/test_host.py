@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import signal
 import subprocess
+import time
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ from purejaxrl_a3c import InputError, a2c, a3c, dqn, envs, host, load, make_trai
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.host import compiled, lockstep
+from purejaxrl_a3c.host.patience import time_limit
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
 from purejaxrl_a3c.run.cli import main
@@ -400,17 +403,23 @@ def test_environments_of_another_shape_or_number_are_an_error():
     config = replace(a2c.Config(), env_id="gym/CartPole-v1", num_envs=2, total_frames=20)
     with pytest.raises(InputError, match=r"env: '3 environments'.*2 environments"):
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 3)))
+    with pytest.raises(InputError, match=r"timeout: 0 .*> 0"):
+        host.train(config, jax.random.key(0), timeout=0)
     with pytest.raises(InputError, match=r"env: 'observation_shape \(2,\)'.*\(4,\)"):
         host.train(config, jax.random.key(0), host.from_gymnasium(vector(AutoresetMode.SAME_STEP, 2)))
 
 
-def breaking(at):
+def _crash():
+    raise ZeroDivisionError("the simulator has crashed")
+
+
+def breaking(at, how=_crash):
     """CartPoles whose step ``at`` fails."""
     env, steps = host.make("gym/CartPole-v1", 2), iter(range(1, 10**9))
 
     def step(action):
         if next(steps) == at:
-            raise ZeroDivisionError("the simulator has crashed")
+            how()
         return env.step(action)
 
     return env._replace(step=step)
@@ -423,6 +432,27 @@ def test_what_was_learned_before_an_environment_failed_is_kept():
     expected = host.train(replace(CARTPOLE, total_frames=40, anneal_learning_rate=False), jax.random.key(0))
     assert int(result.state.iteration) == len(result.metrics.frames) == 4
     np.testing.assert_array_equal(result.metrics.return_sum, expected.metrics.return_sum)
+
+
+@pytest.mark.parametrize("how", [lambda: time.sleep(60), lambda: [None for _ in iter(int, 1)]], ids=["waits", "runs"])
+def test_environments_that_hang_end_the_run_and_what_was_learned_is_kept(how):
+    with pytest.raises(host.StepError, match="iteration 4, step 2: TimeoutError: it took more than 1 s") as raised:
+        host.train(CARTPOLE, jax.random.key(0), breaking(23, how), timeout=1)
+    assert len(raised.value.result.metrics.frames) == 4
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_the_time_limit_leaves_a_timer_of_the_program_alone():
+    seen: list[None] = []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(None))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with time_limit(0.01) as begin:
+            begin()
+            time.sleep(0.4)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert len(seen) == 1
 
 
 def run(*arguments):

@@ -15,6 +15,7 @@ from purejaxrl_a3c.checks import check_count, reject
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.host.actors_run import LEARNER, ActorsResult, Run, Setup, first_seed, metrics_of, set_up
 from purejaxrl_a3c.host.compiled import check_no_statistics, check_outside
+from purejaxrl_a3c.host.patience import TIMEOUT
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
 from purejaxrl_a3c.loops.outside import Outside
 from purejaxrl_a3c.run.chunks import CompiledRun
@@ -23,8 +24,7 @@ from purejaxrl_a3c.updates import Asynchrony
 from purejaxrl_a3c.updates import queue as schedule
 from purejaxrl_a3c.updates.service import Service
 
-TIMEOUT = 600.0  # seconds, unless it is told otherwise
-MAX_RESTARTS = 3
+MAX_RESTARTS = 3  # of an actor, unless it is told otherwise
 
 
 def train_actors(

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from purejaxrl_a3c.backend import randomness
+from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.host.compiled import Programs, blank_init, check_env, check_outside, compile_programs, env_key
+from purejaxrl_a3c.host.patience import TIMEOUT, time_limit
 from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import Draws, Place, Rollouts, collect
 from purejaxrl_a3c.host.vector import HostEnv, make_as_told
@@ -40,6 +42,7 @@ def train(
     key: Key,
     env: HostEnv | None = None,
     on_iteration: Callable[[State, Metrics], None] | None = None,
+    timeout: float = TIMEOUT,
 ) -> Result:
     """A run in environments outside of JAX.
 
@@ -54,19 +57,22 @@ def train(
         env: environments of one's own, as many as ``config`` has; None: those of ``env_id``. They are not closed.
         on_iteration: called after every iteration with the state, valid until it returns, and the metrics of that
             iteration.
+        timeout: seconds that a step of all environments may take, see `patience.time_limit`.
 
     Returns:
         A `Result`; the metrics are arrays of NumPy ``[I]``.
 
     Raises:
         InputError: naming the setting, its value and what is accepted.
-        StepError: if the environments raise; it has the result until then.
+        StepError: if the environments raise or take too long; it has the result until then.
     """
+    if not timeout > 0:
+        reject("timeout", timeout, "> 0")
     outside = check_outside(config, made=env is None)
     own = make_as_told(config, outside.acting.layout.total_envs) if env is None else env
     reports: list[Metrics] = []
     try:
-        run = _compile(config, outside, own, None, None)
+        run = _compile(config, outside, own, None, None, timeout)
         key_init, key_run = jax.random.split(randomness.as_key(key))
         state = run.init(key_init)
         for _ in range(run.iterations):
@@ -124,14 +130,19 @@ def spread(config: AlgorithmConfig, devices: Sequence[jax.Device]) -> Devices:
 
 
 def _compile(
-    config: AlgorithmConfig, outside: Outside, env: HostEnv, pretrained: Pretrained | None, on: Devices | None
+    config: AlgorithmConfig,
+    outside: Outside,
+    env: HostEnv,
+    pretrained: Pretrained | None,
+    on: Devices | None,
+    timeout: float = TIMEOUT,
 ) -> CompiledRun:
     layout, started = outside.acting.layout, time.perf_counter()
     check_env(outside, env, math.prod(Placing(on, layout).shape))
     programs, placing, state_type, metrics_type = compile_programs(
         config, outside, env.observation_dtype, pretrained, on
     )
-    loop = _Loop(outside, programs, placing, env, metrics_type, pretrained)
+    loop = _Loop(outside, programs, placing, env, metrics_type, pretrained, timeout)
     return CompiledRun(
         init=loop.init,
         advance=loop.advance,
@@ -154,10 +165,11 @@ class _Loop:
         env: HostEnv,
         metrics: Metrics,
         pretrained: Pretrained | None,
+        timeout: float,
     ) -> None:
         self._layout, self._name = outside.acting.layout, outside.origin.env_name
         self._programs, self._placing, self._env = programs, placing, env
-        self._metrics, self._pretrained = metrics, pretrained
+        self._metrics, self._pretrained, self._timeout = metrics, pretrained, timeout
         self._steps = [placing.put(jnp.int32(t)) for t in range(self._layout.rollout_length)]
         self._last: State = None  # the state that belongs to where the environments are
         self._acts: tuple[Params, Draws] | None = None  # what acts next
@@ -191,13 +203,15 @@ class _Loop:
         def act_at(t: int, *seen: Any) -> Any:
             nonlocal step
             step = t
+            begin_step()
             return self._programs.act(*acts, self._steps[t], *seen)
 
         wrappers, obs, first, carry = state.actor_state
         try:
             obs, first = self._placing.local((obs, first))
             place = Place(obs, first, carry, wrappers)
-            return collect(act_at, self._env, len(self._steps), place, self._programs.show)
+            with time_limit(self._timeout) as begin_step:
+                return collect(act_at, self._env, len(self._steps), place, self._programs.show)
         except Exception as error:  # whatever an environment may raise
             where = f"{self._name}, iteration {int(state.iteration)}, step {step}"
             result = Result(state, _stacked(reports, self._metrics))

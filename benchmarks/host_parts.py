@@ -7,6 +7,9 @@ same arguments, so that nothing waits for anything else:
 - *gymnasium*: of that, what Gymnasium's own vector takes;
 - *act*: the compiled policy on their observations, results copied to NumPy;
 - *learn*: the compiled update, for each of the steps that it learns from.
+
+*Cores busy* is the time of all processors that the whole loop takes, beside the time that passes: what is left of them
+is the most that could be gained if one half of the environments stepped while the device acts for the other.
 """
 
 import time
@@ -31,6 +34,16 @@ CONFIGS: dict[str, Any] = {
     ),
     "PPO, 8 CartPole-v1, 128 steps, 4 x 4 updates": replace(
         ppo.Config(), env_id="gym/CartPole-v1", num_envs=8, rollout_length=128, hidden_sizes=(64, 64)
+    ),
+    "PPO, 8 Pong, 128 steps, 4 x 4 updates": replace(
+        ppo.Config(),
+        env_id="ale/Pong",
+        num_envs=8,
+        rollout_length=128,
+        torso="nature",
+        shared_torso=True,
+        activation="relu",
+        hidden_sizes=(512,),
     ),
 }
 PARTS = ("whole", "environments", "gymnasium", "act", "learn")
@@ -77,13 +90,13 @@ def calls_of(config: Any) -> tuple[dict[str, Callable[[], Any]], int]:
     }, length
 
 
-def seconds_of(call: Callable[[], Any], seconds: float) -> float:
-    """Seconds of a call: the mean of as many as take so many seconds."""
-    began, calls = time.perf_counter(), 0
+def seconds_of(call: Callable[[], Any], seconds: float) -> tuple[float, float]:
+    """Seconds of a call, the mean of as many as take so many seconds, and how many processors were busy meanwhile."""
+    began, worked, calls = time.perf_counter(), time.process_time(), 0
     while (elapsed := time.perf_counter() - began) < seconds or calls == 0:
         call()
         calls += 1
-    return elapsed / calls
+    return elapsed / calls, (time.process_time() - worked) / elapsed
 
 
 def main(turns: int = 7, seconds: float = 1.0) -> None:
@@ -93,19 +106,22 @@ def main(turns: int = 7, seconds: float = 1.0) -> None:
         turns: in each of which everything is measured once.
         seconds: that each takes, about.
     """
-    rows, data = [], {}
+    rows: list[list[str]] = []
+    data: dict[str, Any] = {"microseconds": {}, "cores_busy": {}}
     for name, config in CONFIGS.items():
         calls, length = calls_of(config)
         took: dict[str, list[float]] = {part: [] for part in PARTS}
+        busy: list[float] = []
         for turn in range(turns + 1):
             for part, call in calls.items():
-                found = 1e6 * seconds_of(call, seconds) / (length if part in ("whole", "learn") else 1)
+                found, cores = seconds_of(call, seconds)
                 if turn:  # the first is slower
-                    took[part].append(found)
+                    took[part].append(1e6 * found / (length if part in ("whole", "learn") else 1))
+                    busy += [cores] * (part == "whole")
         each = {part: np.array(values) for part, values in took.items()}
         least = each["environments"] + each["act"] + each["learn"]
         count = check_outside(config).acting.layout.envs
-        data[name] = took
+        data["microseconds"][name], data["cores_busy"][name] = took, busy
         rows.append(
             [
                 name,
@@ -113,14 +129,15 @@ def main(turns: int = 7, seconds: float = 1.0) -> None:
                 spread(each["whole"] / least, 2),
                 spread(count / each["whole"] * 1e6),
                 spread(count / least * 1e6),
+                spread(np.array(busy), 2),
             ]
         )
-    header = ["run", *PARTS, "whole / sum of parts", "frames/s", "frames/s of the parts"]
+    header = ["run", *PARTS, "whole / sum of parts", "frames/s", "frames/s of the parts", "cores busy"]
     table = (
         "Microseconds of a step of all environments (medians). Gymnasium is a part of environments; the sum is that of "
         "environments, act and learn.\n\n" + markdown_table(header, rows)
     )
-    save("host_parts", {"turns": turns, "microseconds": data}, table)
+    save("host_parts", {"turns": turns, **data}, table)
 
 
 if __name__ == "__main__":

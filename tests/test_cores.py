@@ -197,7 +197,7 @@ def test_an_unroll_goes_on_from_the_carry_it_is_given(name):
     _, whole = unroll(params, carry, features, FIRST)
     half, one = unroll(params, carry, features[:, :3], FIRST[:, :3])
     _, two = unroll(params, half, features[:, 3:], FIRST[:, 3:])
-    np.testing.assert_allclose(jnp.concatenate([one, two], axis=1), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jnp.concatenate([one, two], axis=1), whole, rtol=1e-5, atol=5e-6)
     _, forgetful = unroll(params, jax.tree.map(jnp.zeros_like, half), features[:, 3:], FIRST[:, 3:])
     goes_on = ~FIRST[:, 3]
     assert (np.abs(forgetful - two)[goes_on, 0].max(-1) > 0.01).all()

@@ -52,7 +52,7 @@ class Config:
         parts = self.parts(axis_name)
         algorithm = loops.off_policy(parts, self.env)
         types = jax.eval_shape(parts.agent.init, jax.random.key(0))
-        return algorithm._replace(compiler_options=one_after_the_other(types, self.experience.replayed.batch_size))
+        return algorithm._replace(compiler_options=one_after_the_other(types))
 
     def parts(self, axis_name: AxisName = None) -> loops.Parts:
         """The parts that the algorithm is made of; arguments and errors are those of `build`."""

@@ -7,17 +7,15 @@ Numbers in brackets are those of "The 37 implementation details of PPO" (Huang e
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import jax
 import optax
 
 from purejaxrl_a3c import envs, loops, networks, objectives, updates
-from purejaxrl_a3c.backend.compiling import one_after_the_other
 from purejaxrl_a3c.checks import check_divides, reject
 from purejaxrl_a3c.config import NonNegative, Positive, check, configuration, is_concrete
 from purejaxrl_a3c.objectives.stale import CORRECTIONS
-from purejaxrl_a3c.types import Algorithm, AxisName, ClockedRule, MakeBonus, MakeObjective, Network, UpdateRule
+from purejaxrl_a3c.types import Algorithm, AxisName, ClockedRule, MakeBonus, MakeObjective, UpdateRule
 from purejaxrl_a3c.updates import corrections, optimizers
 
 POLICY_LOSSES = {"clip": objectives.ppo_clip, "kl": objectives.ppo_kl}
@@ -84,7 +82,7 @@ class Config:
         pushes = layout.iterations * self.actors.num_workers
         num_batches = max(1, pushes // updates.learned_at_once(self.asynchrony).pushes)
         rule = self._rule(num_batches * self.passes.updates, axis_name)
-        algorithm = loops.on_policy(
+        return loops.on_policy(
             self.env,
             self.network,
             self.objective.gamma,
@@ -94,18 +92,6 @@ class Config:
             weights_per_worker=self.actors.num_workers > 1 and self.asynchrony.schedule != "queue",
             make_bonus=make_bonus,
         )
-        if make_bonus is not None:
-            return algorithm
-        return algorithm._replace(compiler_options=self._compiler_options(algorithm.network))
-
-    def _compiler_options(self, network: Network) -> dict[str, Any]:
-        """Those for two small networks that learn from small minibatches; for others they gain nothing or lose."""
-        body, rows = self.network.body, self.rollouts.num_envs * self.rollouts.rollout_length
-        is_plain = self.actors.num_workers == 1 and (body.torso, body.core) == ("mlp", "feed_forward")
-        if self.network.shared_torso or not is_plain:
-            return {}
-        types = jax.eval_shape(network.init, jax.random.key(0))
-        return one_after_the_other(types, rows // self.passes.num_minibatches)
 
     def make_objective(self, axis_name: AxisName = None) -> MakeObjective:
         """What makes the objective of these settings."""

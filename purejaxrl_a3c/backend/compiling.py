@@ -18,22 +18,20 @@ _SAVE_MEMORY: dict[str, Any] = (
 )
 
 
-_WEIGHTS, _ROWS = 2**14, 512
-"""Numbers of a layer's weights, and rows of a batch, up to which threads that share a kernel do not pay."""
+_SHORT = 2**14  # numbers of a layer's weights; with more, DQN's kernels are long enough to be shared
 
 
-def one_after_the_other(params: Params, rows: int) -> dict[str, Any]:
-    """For many updates in turn, whose kernels may be so short that threads would wait longer than they work.
+def one_after_the_other(params: Params) -> dict[str, Any]:
+    """For updates one after the other, whose kernels are so short that threads would wait longer than they work.
 
     XLA's CPU backend orders kernels so that threads can share them, unless it is told to save memory. The numbers are
     the same.
 
     Args:
         params: what is updated, or its shapes.
-        rows: of the batch of an update.
 
     Returns:
-        Options of `jax.jit`; none for large layers or batches, or on another backend.
+        Options of `jax.jit`; none for large layers, or on another backend.
     """
-    is_short = rows <= _ROWS and all(leaf.size <= _WEIGHTS for leaf in jax.tree.leaves(params))
-    return dict(_SAVE_MEMORY) if is_short and jax.default_backend() == "cpu" else {}
+    short = all(leaf.size <= _SHORT for leaf in jax.tree.leaves(params))
+    return dict(_SAVE_MEMORY) if short and jax.default_backend() == "cpu" else {}

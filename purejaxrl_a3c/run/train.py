@@ -86,8 +86,7 @@ def compiler_options(config: AlgorithmConfig) -> dict[str, Any]:
 
         train = jax.jit(make_train(config), compiler_options=compiler_options(config))
 
-    On a CPU DQN with small layers takes a sixth less time with them, and PPO in a few environments up to a fifth. For
-    larger networks and batches, and for other algorithms, there are none.
+    On a CPU DQN with small layers takes a sixth less time with them; for other algorithms there are none.
 
     Args:
         config: the ``Config`` of an algorithm.

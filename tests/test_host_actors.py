@@ -14,7 +14,8 @@ import pytest
 
 from purejaxrl_a3c import InputError, a2c, envs, host, impala, load, make_train, ppo, replace
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.host import actors
+from purejaxrl_a3c.host import actors, actors_run
+from purejaxrl_a3c.host.actor import Task
 from purejaxrl_a3c.run.chunks import run_in_chunks
 from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.types import Env, TimeStep
@@ -236,13 +237,30 @@ def test_a_run_in_pieces_reports_every_iteration_once(in_pieces):
     assert np.isfinite(host.evaluate(config, last, jax.random.key(1), episodes=2)).all()
 
 
-def test_a_run_goes_on_from_a_state_in_new_episodes_and_with_an_empty_queue(in_pieces):
+def test_a_run_goes_on_from_a_state_in_new_episodes_and_with_an_empty_queue(in_pieces, monkeypatch):
     config, _, pieces = in_pieces
+    acts: list[int] = []
+    learns: list[int] = []
+    take = actors_run.Run._take
+
+    def noted_task(params, push):
+        acts.append(push)
+        return Task(params, push)
+
+    def noted_take(self, event, push):
+        learns.append(push)
+        take(self, event, push)
+
+    monkeypatch.setattr(actors_run, "Task", noted_task)
+    monkeypatch.setattr(actors_run.Run, "_take", noted_take)
     middle = next(piece.state for piece in pieces if int(piece.state.iteration) >= 20)
     run, done = actors.compile_run(config), int(middle.iteration)
     state, metrics = run.advance(jax.random.key(0), middle, 5)
     np.testing.assert_array_equal(metrics.frames, 30 * np.arange(done + 1, done + 6))
     assert int(state.iteration) == done + 5
+    # The numbers by which randomness is drawn go on; the learner's first batch has two rollouts.
+    assert sorted(acts[:3]) == [3 * done, 3 * done + 1, 3 * done + 2]
+    assert learns[0] == 3 * done + 1
     assert metrics.losses["virtual_time"][0] > middle.learner.queue.now
     assert state.learner.staleness.sum() > middle.learner.staleness.sum()
     with pytest.raises(AssertionError):

@@ -171,6 +171,7 @@ def main(
         sample: evaluate with sampled actions, and write learning_SUITE_sampled.json and so on.
     """
     name = ("learning" if suite == "defaults" else f"learning_{suite}") + (SAMPLED if sample else "")
+    check_same(name, seeds, episodes)
     order = [(title, label) for title, configs in SUITES[suite].items() for label in configs]
     for title, label in order:
         if only not in f"{label} on {title}":
@@ -195,15 +196,22 @@ def main(
             "measured": describe() | {"seconds_of_all_seeds_with_compilation": time.perf_counter() - began},
         }
         # Read only now: another process may have added rows.
-        data = load(name, seeds, episodes) | {f"{label} {title}": measured}
-        render(name, seeds, episodes, data, order)
+        check_same(name, seeds, episodes)
+        before = {key: row for key, row in record.rows_of(name).items() if "measured" in row}
+        render(name, seeds, episodes, before | {f"{label} {title}": measured}, order)
 
 
-def load(name, seeds, episodes):
-    """The rows measured before with as many seeds and episodes, by name."""
-    found = record.load(name)
-    same = found.get("seeds") == list(range(seeds)) and found.get("episodes") == episodes
-    return {key: row for key, row in found["results"].items() if "measured" in row} if same else {}
+def check_same(name, seeds, episodes):
+    """Check that the rows measured before, which stay, are of as many seeds and episodes.
+
+    Raises:
+        SystemExit: if they are not, as a table has one number of each.
+    """
+    before = record.load(name)
+    for what, value in (("seeds", list(range(seeds))), ("episodes", episodes)):
+        if before.get("results") and before[what] != value:
+            count = len(before[what]) if what == "seeds" else before[what]
+            raise SystemExit(f"results/{name}.json has rows of {count} {what}: measure as many, or move it away first")
 
 
 if __name__ == "__main__":

@@ -340,9 +340,10 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             )
         },
     },
-    "ppo_minatar": {
-        f"{game}-MinAtar": _ppo_minatar(env_id=f"{game}-MinAtar")
-        for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")
+    "ppo_minatar": {f"{game}-MinAtar": _ppo_minatar(env_id=f"{game}-MinAtar") for game in ("Breakout", "Freeway")},
+    # Five seeds each.
+    "ppo_minatar_more": {
+        f"{game}-MinAtar": _ppo_minatar(env_id=f"{game}-MinAtar") for game in ("Asterix", "SpaceInvaders", "Seaquest")
     },
     # Settings found on seeds 100 to 104.
     "replay": {

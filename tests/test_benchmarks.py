@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from benchmarks import outside, self_play
+from benchmarks import learning, outside, record, self_play
 from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
@@ -150,3 +151,14 @@ def test_a_row_with_other_settings_is_measured_again_and_in_another_folder():
     assert outside.about_of(row).items() <= written.items()
     assert not outside.about_of(other).items() <= written.items()
     assert len({outside.folder_of(one, "SAC") for one in (row, other, row._replace(frames=9))}) == 3
+
+
+def test_a_table_of_other_seeds_is_not_overwritten(monkeypatch, tmp_path):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    learning.check_same("learning", 5, 128)  # there is none
+    (tmp_path / "learning.json").write_text('{"results": {"row": {}}, "seeds": [0, 1], "episodes": 128}')
+    learning.check_same("learning", 2, 128)
+    with pytest.raises(SystemExit, match="rows of 2 seeds"):
+        learning.main("defaults", seeds=5)
+    with pytest.raises(SystemExit, match="rows of 128 episodes"):
+        learning.main("defaults", seeds=2, episodes=8)

@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 from typing import Any
@@ -9,6 +10,7 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
 
 # Below jax 0.11, XLA's older emitter of fusions compiles in half the time. Processes that tests start get it from this
 # variable; here `optimized` needs the newer one for a module, so the option is added wherever JAX asks for the others.
@@ -31,6 +33,10 @@ if jax.__version_info__ < (0, 11):
         return _options(*args, **options, env_options_overrides=overrides)
 
     compiler.get_compile_options = _by_kind
+
+# Every program, also that of a single addition, is lowered in a context of its own, and making one takes half of the
+# time that a small program takes to lower. Threads of one process may share it.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 # Tracing makes many objects that live long. Looking through them for cycles so often took a twelfth of the time.
 gc.set_threshold(200_000, 20, 100)

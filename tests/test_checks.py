@@ -12,7 +12,7 @@ from purejaxrl_a3c.config import flat, replace
 BAD: list[tuple[str, Any, str]] = [
     ("env_id", "CartPole", "nearest: CartPole-v1"),
     ("env_id", "atari/pong", "a gymnax name, one that begins with"),
-    ("torso", "cnn", "one of mlp, minatar, nature, impala or a flax module (an instance)"),
+    ("torso", "cnn", "one of mlp, minatar, nips, nature, impala or a flax module (an instance)"),
     ("torso", "nature", "mlp, for observations of shape (4,)"),
     ("core", "rnn", "one of feed_forward, lstm, gru, min_gru, lru, transformer"),
     ("core", None, "one of feed_forward, lstm, gru, min_gru, lru, transformer"),

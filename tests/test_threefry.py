@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from purejaxrl_a3c import a2c, make_train
+from purejaxrl_a3c.backend import threefry
 from purejaxrl_a3c.backend.threefry import written_out
 from purejaxrl_a3c.config import replace
 
@@ -47,6 +48,19 @@ def test_a_run_draws_from_it_and_is_the_same(monkeypatch):
     assert asked
     # Two programs, of which XLA may round one otherwise.
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), result, expected)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_on_other_devices_the_words_are_those_of_jaxs_own_primitive(pair):
+    words = jnp.uint32(7), jnp.array([[3], [2**32 - 1]], jnp.uint32), jnp.arange(5, dtype=jnp.uint32)[None]
+    np.testing.assert_array_equal(threefry._elsewhere(*words, pair=pair), threefry._on_the_cpu(*words, pair=pair))
+
+
+def test_it_is_lowered_for_other_devices():
+    draw = jax.jit(jax.vmap(lambda key: jax.random.uniform(written_out(key), (5,))))
+    text = draw.trace(jax.random.split(jax.random.key(0), 3)).lower(lowering_platforms=("cuda",)).as_text()
+    assert "threefry2x32" in text
+    assert "optimization_barrier" not in text
 
 
 def test_keys_of_other_generators_stay_as_they_are():

@@ -95,6 +95,7 @@ def test_convolutions_mapped_over_their_weights_are_each_their_own_and_no_groupe
 FEATURES = {
     ("minatar", (10, 10, 4)): (8, 8, 16),
     ("minatar", (10, 10, 7)): (8, 8, 16),
+    ("nips", (84, 84, 4)): (9, 9, 32),
     ("nature", (84, 84, 4)): (7, 7, 64),
     ("impala", (64, 64, 3)): (8, 8, 32),
     ("impala", (72, 96, 3)): (9, 12, 32),
@@ -136,6 +137,7 @@ def reference_impala(params, x):
 
 REFERENCES: dict[str, tuple[tuple[int, ...], Callable[[Any, Any], Any]]] = {
     "minatar": ((10, 10, 4), lambda params, x: reference_layers(params, x, [(16, 3, 1)])),
+    "nips": ((28, 36, 2), lambda params, x: reference_layers(params, x, [(16, 8, 4), (32, 4, 2)])),
     "nature": ((40, 36, 2), lambda params, x: reference_layers(params, x, [(32, 8, 4), (64, 4, 2), (64, 3, 1)])),
     "impala": ((16, 11, 3), reference_impala),
 }
@@ -285,7 +287,7 @@ def test_a_class_of_modules_is_refused_with_the_advice_to_make_an_instance():
 
 @pytest.mark.parametrize("torso", ["resnet", 3, None])
 def test_the_error_for_an_unknown_torso_names_the_torsos_and_flax_modules(torso):
-    with pytest.raises(InputError, match=r"torso: .*mlp, minatar, nature, impala.*flax module"):
+    with pytest.raises(InputError, match=r"torso: .*mlp, minatar, nips, nature, impala.*flax module"):
         networks.make(replace(SMALL, torso=torso), env_of((4,)))
 
 

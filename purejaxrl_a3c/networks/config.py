@@ -7,7 +7,7 @@ import tyro
 
 from purejaxrl_a3c.config import Count, Positive, configuration
 
-TorsoName = Literal["mlp", "minatar", "nature", "impala"]
+TorsoName = Literal["mlp", "minatar", "nips", "nature", "impala"]
 
 
 def _show_default(default: str) -> str:
@@ -39,8 +39,8 @@ class BodyConfig:
     """Settings of the layers before the heads, which every network has: its torso and its core."""
 
     torso: _Torso = "mlp"
-    """Layers that turn an observation into features: mlp, or for images minatar, nature or impala. In Python it may
-    also be a flax module."""
+    """Layers that turn an observation into features: mlp, or for images minatar, nips (Mnih et al. 2013, 2016), nature
+    (Mnih et al. 2015) or impala. In Python it may also be a flax module."""
     hidden_sizes: tuple[Count, ...] = (64, 64)
     """Widths of the fully connected layers at the end of the torso (two of 64 in Schulman et al. 2017). An mlp without
     any is a linear policy and value function."""

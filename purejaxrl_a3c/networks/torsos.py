@@ -207,6 +207,8 @@ class ImageTorso(Protocol):
 TORSOS: dict[str, ImageTorso] = {
     # Young & Tian 2019 (arXiv 1903.03176): one convolution with 16 windows of 3x3.
     "minatar": functools.partial(Convolutional, ((16, 3, 1),)),
+    # Mnih et al. 2013 (arXiv 1312.5602), with one hidden layer of 256; Mnih et al. 2016 train A3C on Atari with it.
+    "nips": functools.partial(Convolutional, ((16, 8, 4), (32, 4, 2))),
     # Mnih et al. 2015 (doi 10.1038/nature14236).
     "nature": functools.partial(Convolutional, ((32, 8, 4), (64, 4, 2), (64, 3, 1))),
     "impala": functools.partial(Residual, (16, 32, 32)),

@@ -255,6 +255,7 @@ SMALL = {
         main(turns=1, seconds=1e-4),
     ),
     "first_result": Small({"ALGORITHMS": ("a2c",)}, main(turns=1)),
+    "weights": Small({"ENVS": 16}, main(1, 1e-4, 4)),
     "start": Small({}, lambda script: script.start_seconds(2), 0),
     "sweeps": Small(
         {

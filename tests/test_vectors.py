@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from purejaxrl_a3c.backend.vectors import LARGE, pack, pack_and_back, ravel, ravel_and_back
+from purejaxrl_a3c.backend.vectors import LARGE, SHARED, pack, pack_and_back, ravel, ravel_and_back
 from purejaxrl_a3c.updates import optimizers
 
 TREE = {"b": jnp.arange(6.0).reshape(2, 3), "a": jnp.float32(7), "c": jnp.array([-1.0, 2.0], jnp.bfloat16)}
@@ -28,6 +28,20 @@ def test_ravel_may_be_mapped():
     trees = jax.tree.map(lambda x: jnp.stack([x, 2 * x, -x]), TREE)
     one_by_one = [ravel(jax.tree.map(lambda x, i=i: x[i], trees)) for i in range(3)]
     np.testing.assert_array_equal(jax.jit(jax.vmap(ravel))(trees), one_by_one)
+
+
+@pytest.mark.parametrize("size", [LARGE - 6, LARGE, LARGE + 1, 3 * SHARED + LARGE])
+def test_a_vector_that_cores_share_is_filled_up(size):
+    tree = {"a": jnp.linspace(1.0, 2.0, size - 5), "b": jnp.full(5, 3.0)}
+    vector, back = ravel_and_back(tree)
+    assert vector.size == size if size < LARGE else vector.size % SHARED == 0
+    assert vector.size - size < SHARED
+    np.testing.assert_array_equal(vector[:size], ravel_pytree(tree)[0])
+    assert not vector[size:].any()
+    jax.tree.map(np.testing.assert_array_equal, back(vector), tree)
+    packed, back = pack_and_back(tree)
+    assert packed.small.size == (vector.size if size - 5 <= LARGE else 5)
+    jax.tree.map(np.testing.assert_array_equal, back(packed), tree)
 
 
 def test_no_tree_is_a_vector_of_no_numbers():
@@ -52,7 +66,7 @@ def test_large_leaves_are_packed_apart_and_come_back():
     tree = {"b": jnp.arange(6.0).reshape(2, 3), "a": jnp.ones((LARGE // 4, 5)), "c": jnp.full(LARGE, 3.0)}
     tree["d"] = jnp.zeros(2 * LARGE)
     packed, back = pack_and_back(tree)
-    np.testing.assert_array_equal(packed.small, np.concatenate([np.arange(6.0), np.full(LARGE, 3.0)]))
+    np.testing.assert_array_equal(packed.small[: LARGE + 6], np.concatenate([np.arange(6.0), np.full(LARGE, 3.0)]))
     assert [x.shape for x in packed.large] == [(LARGE // 4 * 5,), (2 * LARGE,)]
     doubled = back(jax.tree.map(lambda x: 2 * x, packed))
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, 2 * y), doubled, tree)

@@ -9,27 +9,43 @@ from jax.flatten_util import ravel_pytree
 
 from purejaxrl_a3c.types import Params
 
+LARGE = 2**15
+"""Numbers of a leaf above which `pack` keeps it apart: to copy so many takes longer than kernels of its own."""
+SHARED = 2**10
+"""XLA's CPU backend shares a vector of `LARGE` numbers or more out among the cores. Where their parts are not of whole
+registers, roots and divisions take two to five times as long, so such a vector is filled up with zeros to a multiple of
+this."""
+
 
 def ravel(tree: Params) -> jax.Array:
-    """All leaves one after the other, the numbers of each in row-major order: a vector ``[P]``."""
+    """All leaves one after the other, the numbers of each in row-major order: a vector ``[P]``.
+
+    From `LARGE` numbers on, zeros may follow, see `SHARED`.
+    """
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
-    dtype = jnp.result_type(*leaves) if leaves else jnp.float32
-    return _join([leaf.astype(dtype) for leaf in leaves]) if leaves else jnp.zeros(0, dtype)
+    if not leaves:
+        return jnp.zeros(0, jnp.float32)
+    dtype = jnp.result_type(*leaves)
+    return _join([*(leaf.astype(dtype) for leaf in leaves), *_filling(leaves, dtype)])
 
 
 def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
     """`ravel` and its inverse, which makes such a tree of any vector ``[P]``."""
-    return ravel(tree), ravel_pytree(tree)[1]
+    leaves, unravel = ravel_pytree(tree)
+    return ravel(tree), lambda vector: unravel(vector[: leaves.size])
 
 
-LARGE = 2**15
-"""Numbers of a leaf above which `pack` keeps it apart: to copy so many takes longer than kernels of its own."""
+def _filling(leaves: list[jax.Array], dtype: Any) -> list[jax.Array]:
+    """The zeros that are to follow some leaves: one array, or none."""
+    size = sum(leaf.size for leaf in leaves)
+    missing = -size % SHARED if size >= LARGE else 0
+    return [jnp.zeros(missing, dtype)] if missing else []
 
 
 class Packed(NamedTuple):
     """Parameters for elementwise work, by optimizers or target networks, in few kernels and without large copies."""
 
-    small: jax.Array  # [S]: the small leaves, one after the other
+    small: jax.Array  # [S]: the small leaves, one after the other; zeros may follow as in `ravel`
     large: tuple[jax.Array, ...]  # the other leaves, a vector each
 
 
@@ -43,11 +59,12 @@ def pack_and_back(tree: Params) -> tuple[Packed, Callable[[Packed], Any]]:
     if isinstance(tree, Packed):
         return tree, lambda packed: packed
     leaves, structure = jax.tree.flatten(tree)
-    small, unravel = ravel_pytree([leaf for leaf in leaves if leaf.size <= LARGE])
+    few, unravel = ravel_pytree([leaf for leaf in leaves if leaf.size <= LARGE])
+    small = jnp.concatenate([few, *_filling([few], few.dtype)])
     shapes = [leaf.shape if leaf.size > LARGE else None for leaf in leaves]
 
     def back(packed: Packed) -> Any:
-        rest, rows = iter(packed.large), iter(unravel(packed.small))
+        rest, rows = iter(packed.large), iter(unravel(packed.small[: few.size]))
         found = [next(rows) if shape is None else next(rest).reshape(shape) for shape in shapes]
         return jax.tree.unflatten(structure, found)
 

@@ -33,7 +33,7 @@ def pull(
         recent: float32 ``[R, P]``, see above.
         newest: int32 ``[W]``, the newest version at the time when each worker pulls.
         workers: int32 ``[H]``, the workers of this device.
-        leaf_sizes: numbers in every leaf of the parameters, which add up to ``P``.
+        leaf_sizes: numbers in every leaf of the parameters; the rest of ``P`` are the zeros of `vectors.ravel`.
 
     Returns:
         Parameters float32 ``[H, P]``, and int32 ``[W]``, the version of the newest number among those that each of all
@@ -45,12 +45,13 @@ def pull(
         seen = jnp.maximum(newest - lag, 0)
         return recent[seen[workers] % num_versions], seen
     age = _ages(key, asynchrony, newest.shape[0], leaf_sizes)
+    age = jnp.pad(age, ((0, 0), (0, num_params - age.shape[1])))
     row = jnp.maximum(newest[:, None] - age, 0) % num_versions
     return recent[row[workers], jnp.arange(num_params)[None]], newest
 
 
 def _ages(key: Key, asynchrony: Asynchrony, num_workers: int, leaf_sizes: list[int]) -> jax.Array:
-    """How many versions old each number of a torn read is: int32 ``[W, P]``."""
+    """How many versions old each number of a torn read is: int32 ``[W, ...]``, as many as there are in the leaves."""
     num_params = sum(leaf_sizes)
     if asynchrony.reads == "torn_elements":
         return jax.random.randint(key, (num_workers, num_params), 0, asynchrony.max_lag + 1, jnp.int32)

@@ -1,8 +1,8 @@
-"""A3C with an LSTM beside what its workers' weights alone cost to move.
+"""A3C with an LSTM beside the least that its workers' weights cost.
 
 Each of A3C's sixteen workers has weights of its own, and few environments to share them: a weight that was read is used
-for four of them. ``python -m benchmarks.weights`` times an iteration and its parts beside the least that they must
-read and write, at the speed at which this machine reads and writes as many bytes:
+for four of them. ``python -m benchmarks.weights`` times an iteration and its parts beside what they must read and
+write, at the speed at which this machine changes as many bytes, or compute, at that of a large product:
 
 - *act* reads all weights at every step;
 - *learn* reads the recurrent ones at every step, forwards and backwards, the others once for all steps, and writes the
@@ -24,6 +24,7 @@ from purejaxrl_a3c import envs, networks
 from purejaxrl_a3c.config import replace
 
 ENVS = 64
+ROWS, SIDE = 2**10, 1024
 
 
 def sizes(config):
@@ -43,19 +44,14 @@ def of_each_worker(start, part):
     return lambda key: jax.vmap(start)(jax.random.split(key, WORKERS)), parts.looped(step)
 
 
-def moved(numbers, num_rows=2**10):
-    """``(start, loop)`` of reading as many float32 numbers, and of changing each of them, in rows for all cores."""
-    rows = jnp.zeros((num_rows, numbers // num_rows))
+def changed(numbers):
+    """``(start, loop)`` of reading and writing as many float32 numbers, in rows for all cores."""
+    return lambda key: jnp.zeros((ROWS, numbers // ROWS)), parts.looped(lambda key, x: 0.5 * x + 1.0)
 
-    def read(key, carry):
-        array, least = carry
-        # The bound changes with every turn, or the compiler may take the reading out of the loop.
-        return array, least + jnp.maximum(array, least[0]).sum(axis=1)
 
-    return {
-        "read": (lambda key: (rows, jnp.ones(num_rows)), parts.looped(read)),
-        "update": (lambda key: rows, parts.looped(lambda key, x: 0.5 * x + 1.0)),
-    }
+def multiplied():
+    """``(start, loop)`` of a product of two matrices of `SIDE` rows and columns."""
+    return lambda key: jnp.eye(SIDE), parts.looped(lambda key, x: x @ x)
 
 
 def measure(repetitions, seconds, cells):
@@ -66,10 +62,10 @@ def measure(repetitions, seconds, cells):
     loops = {name: parts.algorithm_loop(config) for name, config in configs.items()}
     loops |= {name: of_each_worker(start, pieces[name]) for name in ("act", "learn")}
     loops["push"] = parts.push_loop(configs["A3C"])
-    loops |= {f"{name} all": loop for name, loop in moved(WORKERS * weights).items()}
-    loops |= {f"{name} one": loop for name, loop in moved(weights).items()}
+    loops |= {"change all": changed(WORKERS * weights), "change one": changed(weights), "multiply": multiplied()}
     timed = in_turns(loops, repetitions, seconds)
     return {
+        "cells": cells,
         "weights": weights,
         "recurrent": recurrent,
         "steps": configs["A3C"].rollouts.rollout_length,
@@ -78,33 +74,35 @@ def measure(repetitions, seconds, cells):
 
 
 def bounds(found):
-    """Seconds ``[repetitions]`` that each part must take by the bytes that it must move."""
+    """Seconds ``[repetitions]`` that each part must take, by its bytes or by its operations, whichever is more."""
     seconds = {name: np.array(one) for name, one in found["seconds"].items()}
-    read, steps, share = seconds["read all"], found["steps"], found["recurrent"] / found["weights"]
-    write = np.maximum(seconds["update all"] - read, 0)
+    steps, share = found["steps"], found["recurrent"] / found["weights"]
+    once = seconds["change all"] / 2  # to read or to write all weights
+    product = 2 * ENVS * steps * found["weights"] * seconds["multiply"] / (2 * SIDE**3)  # all weights with all rows
     least = {
-        "act": steps * read,
-        "learn": 2 * (1 - share + steps * share) * read + write,
+        "act": np.maximum(steps * once, product),
+        "learn": np.maximum((2 * (1 - share + steps * share) + 1) * once, 3 * product),
         # The average and the shared weights are two arrays of the size of one worker's weights.
-        "push": read + write + 2 * WORKERS * seconds["update one"],
+        "push": 2 * once + 2 * WORKERS * seconds["change one"],
     }
-    return least | {"A3C": sum(least.values())}
+    return {"A3C": sum(least.values())} | least
 
 
 def table(found):
     """Markdown of what was measured."""
-    least, rows = bounds(found), []
     seconds = {name: np.array(one) for name, one in found["seconds"].items()}
-    for name in ("A3C", "act", "learn", "push"):
-        cells = (1e3 * seconds[name], 1e3 * least[name], seconds[name] / least[name])
-        rows.append([name, *(spread(cell, 2) for cell in cells)])
-    rows.append(["A2C", spread(1e3 * seconds["A2C"], 2), "", ""])
+    rows = []
+    for name, least in bounds(found).items():
+        cells = (1e3 * seconds[name], 1e3 * least, seconds[name] / least)
+        rows.append([name, *(spread(cell, 1) for cell in cells)])
+    rows.append(["A2C", spread(1e3 * seconds["A2C"], 1), "", ""])
     megabytes = 4e-6 * WORKERS * found["weights"]
-    speed = spread(megabytes / 1e3 / seconds["read all"], 1)
+    moved = spread(2e-3 * megabytes / seconds["change all"], 0)
+    computed = spread(2e-9 * SIDE**3 / seconds["multiply"], 0)
     return (
         f"An iteration of A3C and of A2C, {found['steps']} steps in {ENVS} environments of CartPole, with an LSTM of "
-        f"{found['cells']} cells. {WORKERS} workers have {megabytes:.0f} MB of weights, which are read at {speed} "
-        "GB/s. *Bound*: what a part takes that only reads and writes what it must.\n\n"
+        f"{found['cells']} cells. {WORKERS} workers have {megabytes:.0f} MB of weights. *Bound*: what a part takes that "
+        f"moves only what it must, at {moved} GB/s, or computes its products, at {computed} GFLOP/s.\n\n"
         + markdown_table(["", "ms", "bound, ms", "/ bound"], rows)
     )
 
@@ -117,7 +115,7 @@ def main(repetitions: int = 7, seconds: float = 1.0, cells: int = 256):
         seconds: of each.
         cells: of the LSTM.
     """
-    found = measure(repetitions, seconds, cells) | {"cells": cells}
+    found = measure(repetitions, seconds, cells)
     save("weights", found, table(found))
 
 

@@ -101,8 +101,8 @@ def table(found):
     computed = spread(2e-9 * SIDE**3 / seconds["multiply"], 0)
     return (
         f"An iteration of A3C and of A2C, {found['steps']} steps in {ENVS} environments of CartPole, with an LSTM of "
-        f"{found['cells']} cells. {WORKERS} workers have {megabytes:.0f} MB of weights. *Bound*: what a part takes that "
-        f"moves only what it must, at {moved} GB/s, or computes its products, at {computed} GFLOP/s.\n\n"
+        f"{found['cells']} cells. {WORKERS} workers have {megabytes:.0f} MB of weights. *Bound*: what a part takes "
+        f"that moves only what it must, at {moved} GB/s, or computes its products, at {computed} GFLOP/s.\n\n"
         + markdown_table(["", "ms", "bound, ms", "/ bound"], rows)
     )
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import learning, outside, record, self_play
+from benchmarks import learning, outside, record, self_play, suites
 from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
-from purejaxrl_a3c import a2c
-from purejaxrl_a3c.config import replace
+from purejaxrl_a3c import a2c, rnd
+from purejaxrl_a3c.config import replace, to_json
 
 
 def test_a_slow_first_call_does_not_decide_how_many_iterations_are_timed(monkeypatch):
@@ -162,3 +162,41 @@ def test_a_table_of_other_seeds_is_not_overwritten(monkeypatch, tmp_path):
         learning.main("defaults", seeds=5)
     with pytest.raises(SystemExit, match="rows of 128 episodes"):
         learning.main("defaults", seeds=2, episodes=8)
+
+
+# Settings that had other names, and what switched some of them off, when a few of the tables were measured.
+RENAMED = {
+    "lambda_": "gae_lambda",
+    "minibatches": "num_minibatches",
+    "stop_kl": "target_kl",
+    "kl_target": "kl_penalty_target",
+    "kl_coefficient": "kl_penalty",
+    "predictor_minibatches": "num_predictor_minibatches",
+}
+ONCE_ZERO = {"sticky_actions", "clip_rewards", "target_kl", "momentum"}
+
+
+def settings_of(config):
+    """The settings of a config as results keep them, by today's names."""
+    found = {}
+    for name, value in record.plain(config).items():
+        if isinstance(value, dict) and name in ("wrappers", "agent", "asynchrony", "service"):
+            found |= settings_of(value)
+        else:
+            name = RENAMED.get(name, name)
+            found[name] = None if name in ONCE_ZERO and value == 0 else value
+    return found
+
+
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_tables_of_learning_are_of_the_settings_that_stand_in_the_suites(suite):
+    rows = record.rows_of("learning" if suite == "defaults" else f"learning_{suite}")
+    configs = {f"{label} {title}": one for title, some in suites.SUITES[suite].items() for label, one in some.items()}
+    assert rows.keys() <= configs.keys()
+    for name, row in rows.items():
+        config, default = configs[name], type(configs[name])()
+        if isinstance(config, rnd.Config):
+            default = replace(default, agent=type(config.agent)())
+        measured, now, defaults = (settings_of(one) for one in (row["config"], to_json(config), to_json(default)))
+        # A setting that was added since has its default.
+        assert {key: defaults.get(key) for key in now} | measured == now, name

@@ -178,7 +178,7 @@ ONCE_ZERO = {"sticky_actions", "clip_rewards", "target_kl", "momentum"}
 
 def settings_of(config):
     """The settings of a config as results keep them, by today's names."""
-    found = {}
+    found = dict[str, object]()
     for name, value in record.plain(config).items():
         if isinstance(value, dict) and name in ("wrappers", "agent", "asynchrony", "service"):
             found |= settings_of(value)

@@ -74,6 +74,10 @@ class Config:
     body: BodyConfig = BodyConfig()
     shared_torso: bool = False
     """Let the policy and the value function share one torso and one core (they do in Mnih et al. 2016)."""
+    share_agents: bool = False
+    """Give every agent of a cooperative environment, whose action is as many equal choices, the same policy on its own
+    view: its row of the arrays that have a row for each agent, and the other arrays (Gupta et al. 2017; Yu et al.
+    2022)."""
     squash_actions: bool = False
     """Draw bounded continuous actions from the tanh of a Gaussian (Haarnoja et al. 2018) instead of clipping those of a
     Gaussian."""

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from purejaxrl_a3c import checks
-from purejaxrl_a3c.config import check
+from purejaxrl_a3c.config import check, replace
 from purejaxrl_a3c.envs.observations import Shape, check_mask, shapes, split_mask
 from purejaxrl_a3c.networks.bodies import make_bodies, make_body
 from purejaxrl_a3c.networks.config import BodyConfig, Config
@@ -23,6 +23,7 @@ from purejaxrl_a3c.networks.heads import (
 )
 from purejaxrl_a3c.networks.linear_cores import lru, min_gru
 from purejaxrl_a3c.networks.recurrent import gru, lstm
+from purejaxrl_a3c.networks.shared_policy import for_all_agents
 from purejaxrl_a3c.networks.torsos import MLP, TORSOS, Structured
 from purejaxrl_a3c.networks.transformer import transformer
 from purejaxrl_a3c.types import Carry, Env, Key, Network, Noise, Observation, Outputs, Params
@@ -57,6 +58,9 @@ def make(config: Config, env: Env, weights_per_worker: bool = False, num_values:
     """
     check_is_instance(config.body.torso)
     check(config)
+    if config.share_agents:
+        alone = replace(config, share_agents=False)
+        return for_all_agents(lambda one: make(alone, one, weights_per_worker, num_values), env)
     heads = make_heads(config, env.action_space, num_values)
     return with_heads(config.body, env, heads, shared=config.shared_torso, weights_per_worker=weights_per_worker)
 

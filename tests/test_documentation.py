@@ -31,7 +31,7 @@ PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("**
 
 MOST_WORDS = 900
 """Of the README."""
-SCALED_DOWN = {"500_000": "2_560", "50_000": "2_560", "episodes=128": "episodes=8"}
+SCALED_DOWN = {"500_000": "2_560", "100_000": "2_560", "50_000": "2_560", "episodes=128": "episodes=8"}
 """Texts in the pages' Python to what runs here instead: every line runs, but for few frames."""
 TESTED_ALONE = ("README.md", "CONTRIBUTING.md")
 """Pages with tests of their own, which run their Python too."""

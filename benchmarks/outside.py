@@ -42,26 +42,6 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    # Environments, rollouts, rate and entropy of OpenAI Baselines' A2C for Atari, and the network of Mnih et al. 2016.
-    "A2C on Pong": Row(
-        "a2c",
-        "ale/Pong",
-        4_000_000,
-        2,
-        16,
-        {
-            "num-envs": 16,
-            "rollout-length": 5,
-            "gae-lambda": 1.0,
-            "learning-rate": 7e-4,
-            "max-gradient-norm": 0.5,
-            "entropy-coefficient": 0.01,
-            "torso": "nips",
-            "activation": "relu",
-            "hidden-sizes": 256,
-            "shared-torso": True,
-        },
-    ),
     # RL Baselines3 Zoo's settings for Atari, with three passes; a hidden layer of 512 as in Mnih et al. 2015.
     "PPO on Pong": Row(
         "ppo",

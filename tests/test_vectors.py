@@ -39,9 +39,9 @@ def test_a_vector_that_cores_share_is_filled_up(size):
     np.testing.assert_array_equal(vector[:size], ravel_pytree(tree)[0])
     assert not vector[size:].any()
     jax.tree.map(np.testing.assert_array_equal, back(vector), tree)
-    packed, back = pack_and_back(tree)
+    packed, unpack = pack_and_back(tree)
     assert packed.small.size == (vector.size if size - 5 <= LARGE else 5)
-    jax.tree.map(np.testing.assert_array_equal, back(packed), tree)
+    jax.tree.map(np.testing.assert_array_equal, unpack(packed), tree)
 
 
 def test_no_tree_is_a_vector_of_no_numbers():

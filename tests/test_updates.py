@@ -182,12 +182,13 @@ def test_round_robin_makes_every_push_as_stale_as_there_are_other_workers():
     np.testing.assert_array_equal(second["staleness"], W - 1)
 
 
+@pytest.mark.parametrize("shape", [PARAMS["matrix"].shape, (190, 180)], ids=["small", "filled up"])
 @pytest.mark.parametrize("reads", ["torn_leaves", "torn_elements"])
-def test_a_torn_read_takes_every_leaf_or_element_from_one_of_the_last_versions(reads):
+def test_a_torn_read_takes_every_leaf_or_element_from_one_of_the_last_versions(reads, shape):
     """SGD on a constant gradient: the value of an element says which version it is from."""
     objective = objective_of(lambda params, target: (ravel(params).sum(), {}))
     rule = asynchronous(optax.sgd(1.0), W, Asynchrony(reads=reads, max_lag=2))
-    learner = rule.init(KEY, jax.tree.map(jnp.zeros_like, PARAMS))
+    learner = rule.init(KEY, {"matrix": jnp.zeros(shape), "bias": jnp.zeros_like(PARAMS["bias"])})
     ages: dict[str, list] = {"matrix": [], "bias": []}
     for i in range(40):
         learner, _ = rule.update(jax.random.fold_in(KEY, i), learner, objective, targets(0))

@@ -26,7 +26,7 @@ def ravel(tree: Params) -> jax.Array:
     if not leaves:
         return jnp.zeros(0, jnp.float32)
     dtype = jnp.result_type(*leaves)
-    return _join([*(leaf.astype(dtype) for leaf in leaves), *_filling(leaves, dtype)])
+    return _join([*(leaf.astype(dtype) for leaf in leaves), *_filling(leaves)])
 
 
 def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
@@ -35,11 +35,11 @@ def ravel_and_back(tree: Params) -> tuple[jax.Array, Callable[[jax.Array], Any]]
     return ravel(tree), lambda vector: unravel(vector[: leaves.size])
 
 
-def _filling(leaves: list[jax.Array], dtype: Any) -> list[jax.Array]:
+def _filling(leaves: list[jax.Array]) -> list[jax.Array]:
     """The zeros that are to follow some leaves: one array, or none."""
     size = sum(leaf.size for leaf in leaves)
     missing = -size % SHARED if size >= LARGE else 0
-    return [jnp.zeros(missing, dtype)] if missing else []
+    return [jnp.zeros(missing, jnp.result_type(*leaves))] if missing else []
 
 
 class Packed(NamedTuple):
@@ -59,12 +59,12 @@ def pack_and_back(tree: Params) -> tuple[Packed, Callable[[Packed], Any]]:
     if isinstance(tree, Packed):
         return tree, lambda packed: packed
     leaves, structure = jax.tree.flatten(tree)
-    few, unravel = ravel_pytree([leaf for leaf in leaves if leaf.size <= LARGE])
-    small = jnp.concatenate([few, *_filling([few], few.dtype)])
+    few = [leaf for leaf in leaves if leaf.size <= LARGE]
+    small, unravel = ravel_pytree([*few, *_filling(few)])
     shapes = [leaf.shape if leaf.size > LARGE else None for leaf in leaves]
 
     def back(packed: Packed) -> Any:
-        rest, rows = iter(packed.large), iter(unravel(packed.small[: few.size]))
+        rest, rows = iter(packed.large), iter(unravel(packed.small))
         found = [next(rows) if shape is None else next(rest).reshape(shape) for shape in shapes]
         return jax.tree.unflatten(structure, found)
 

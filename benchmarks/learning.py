@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from benchmarks import record
 from benchmarks.figures import ALGORITHM_COLORS, OTHER_COLORS, caption, color_of, panels
 from benchmarks.record import describe, markdown_table, save
-from benchmarks.suites import ARMS, CORES, SUITES
+from benchmarks.suites import ARMS, BEST, CORES, SUITES
 from purejaxrl_a3c import evaluate, make_train
 from purejaxrl_a3c.config import flat, to_json
 from purejaxrl_a3c.run.plots import binned_mean
@@ -61,16 +61,19 @@ def staleness_of(metrics):
 
 
 def draw(found):
-    """Figure of the learning curves, a panel for each environment."""
+    """Figure of the learning curves, or of the returns in the end, a panel for each environment."""
     panels_of: dict[str, dict[str, Any]] = {}
     for name, row in found["results"].items():
         label, title = _split(name)
-        panels_of.setdefault(title, {})[label] = row["curve"]
+        panels_of.setdefault(title, {})[label] = row
+    if found.get("picture") == "bars":
+        return _bars(panels_of, len(found["seeds"]))
     columns = 2 if len(panels_of) == 4 else min(3, len(panels_of))
     figure, axes = panels(columns, -(-len(panels_of) // columns), height=3.4)
     shown: dict[str, Any] = {}
     for one, (title, curves) in zip(axes, panels_of.items(), strict=False):
-        for label, curve in curves.items():
+        for label, row in curves.items():
+            curve = row["curve"]
             style, frames = _style(label), np.array(curve["frames"])
             shown[label] = one.plot(frames, curve["middle"], lw=2, label=label, **style)[0]
             one.fill_between(frames, curve["low"], curve["high"], color=style["color"], alpha=0.15, lw=0)
@@ -86,6 +89,28 @@ def draw(found):
     only = "" if len(shown) > 1 else f"{next(iter(shown))}. "
     caption(
         figure, f"{only}Interquartile mean over {len(found['seeds'])} seeds; bands: from the worst to the best seed."
+    )
+    return figure
+
+
+def _bars(panels_of, seeds):
+    """Figure of the returns of trained policies, a bar for each algorithm, beside the highest that there is."""
+    figure, axes = panels(len(panels_of), height=3.4)
+    for one, (title, rows) in zip(axes, panels_of.items(), strict=True):
+        middle = np.array([row["interquartile_mean"] for row in rows.values()])
+        low, high = np.array([(min(row["returns"]), max(row["returns"])) for row in rows.values()]).T
+        # An interquartile mean never lies outside of the range, but for rounding.
+        whiskers = np.maximum([middle - low, high - middle], 0)
+        one.bar(list(rows), middle, color=[color_of(label) for label in rows], yerr=whiskers, capsize=3)
+        one.axhline(BEST[title], color="k", lw=1, ls=":")
+        one.axhline(0, color="k", lw=0.8)
+        one.set_title(title.removesuffix("-bsuite"), fontsize=10.5)
+        one.tick_params("x", rotation=90)
+        one.grid(False, axis="x")
+    axes[0].set_ylabel("return of the trained policy")
+    caption(
+        figure,
+        f"Interquartile mean over {seeds} seeds; whiskers: from the worst to the best seed; dotted: the best return.",
     )
     return figure
 
@@ -148,7 +173,9 @@ def render(name, seeds, episodes, data, order):
         + markdown_table(["", "frames", "return", "95 % interval", "worst seed", "mean staleness"], rows)
     )
     circumstances = [data[f"{label} {title}"]["measured"] for title, label in order if f"{label} {title}" in data]
-    found = {"seeds": list(range(seeds)), "episodes": episodes, "results": data}
+    found: dict[str, Any] = {"seeds": list(range(seeds)), "episodes": episodes, "results": data}
+    if name == "learning_bsuite":
+        found["picture"] = "bars"
     save(name, found, table, circumstances, draw)
 
 

@@ -4,11 +4,12 @@ import difflib
 import importlib.metadata
 import operator
 import reprlib
-from collections.abc import Collection
-from typing import Any, NoReturn
+from collections.abc import Callable, Collection
+from typing import Any, NoReturn, TypeVar
 
 import jax
 
+T = TypeVar("T")
 _SHORT = reprlib.Repr()  # a message is not the place for a whole config
 _SHORT.maxstring = _SHORT.maxother = 100
 _SHORT.maxtuple = _SHORT.maxlist = _SHORT.maxdict = 8
@@ -71,6 +72,25 @@ def check_known(env_id: str, name: str, known: Collection[str]) -> None:
         ranked = difflib.get_close_matches(str(name), known, n=3, cutoff=0.0)
         what = "a gymnax environment" if name is env_id else f"an environment of {env_id.partition('/')[0]}"
         reject("env_id", env_id, f"the name of {what}; nearest: {', '.join(ranked)}")
+
+
+def make_with(env_id: str, make: Callable[..., T], env_kwargs: dict[str, Any]) -> T:
+    """What ``make(**env_kwargs)`` returns.
+
+    Args:
+        env_id: the whole name of the environment that it makes.
+        make: a function of an environment's library.
+        env_kwargs: arguments of the user's.
+
+    Raises:
+        InputError: if there are any arguments and ``make`` fails, with its own words.
+    """
+    try:
+        return make(**env_kwargs)
+    except Exception as error:  # libraries raise errors of many kinds
+        if not env_kwargs:
+            raise
+        return reject("env_kwargs", env_kwargs, f"arguments that {env_id} takes ({error})")
 
 
 def reject_missing_suite(env_id: str, error: Exception) -> NoReturn:

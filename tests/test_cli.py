@@ -124,6 +124,8 @@ def test_every_field_is_a_flag():
     assert settings(command) == replace(
         impala.Config(), off_policy="none", reads="lagged", lag=3.0, max_lag=4, num_workers=2
     )
+    command = "train --env-id gym/FrozenLake-v1 --env-kwargs is_slippery False map_name 8x8 size 3 scale 0.5"
+    assert settings(command).env.env_kwargs == {"is_slippery": False, "map_name": "8x8", "size": 3, "scale": 0.5}
     command = "train --torso minatar --core lstm --num-cells 32 --layer-norm --sticky-actions 0.1 --observe 0 2"
     assert settings(command + " --env-params gravity 5 masspole 0.2") == replace(
         a3c.Config(),

@@ -90,6 +90,7 @@ def test_settings_survive_json(name):
     config = ALGORITHMS[name]
     assert from_json(type(config), json.loads(json.dumps(to_json(config)))) == config
     changed = replace(config, env_params={"gravity": 5.0}, randomize={"length": (0.5, 1.0)}, observe=(0, 2))
+    changed = replace(changed, env_kwargs={"backend": "positional", "is_slippery": False, "size": 3, "scale": 0.5})
     changed = replace(changed, hidden_sizes=(8,), max_gradient_norm=np.inf)
     changed = replace(changed, optimizer=RMSProp() if isinstance(parts(changed)["optimizer"], Adam) else Adam())
     changed = replace(changed, learning_rate=0.1, max_gradient_norm=np.inf)

@@ -649,7 +649,11 @@ def test_names_of_settings_are_unique_and_lie_within_bounds(config):
     names = [name for name, _ in settings(config)]
     assert len(names) == len(set(names))
     for name, annotation in settings(config):
-        if is_float(annotation) and name not in ("env_params", "randomize"):  # whose bounds are the environment's
+        if is_float(annotation) and name not in (
+            "env_params",
+            "env_kwargs",
+            "randomize",
+        ):  # whose bounds are the environment's
             assert bounds_of(annotation) is not None, name
 
 

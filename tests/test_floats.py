@@ -32,7 +32,13 @@ def annotations(config):
         value = getattr(config, name)
         if is_config(value):
             found |= annotations(value)
-        elif is_float(annotation) and name not in ("env_params", "randomize", "slowness", "measured_times"):
+        elif is_float(annotation) and name not in (
+            "env_params",
+            "env_kwargs",
+            "randomize",
+            "slowness",
+            "measured_times",
+        ):
             found[name] = annotation
     return found
 

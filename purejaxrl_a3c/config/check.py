@@ -110,13 +110,23 @@ def _tuple_problem(name: str, value: Any, item: Any) -> str | None:
 
 
 def _dict_problem(name: str, value: Any, item: Any) -> str | None:
-    is_pair = typing.get_origin(item) is tuple
+    is_pair, is_plain = typing.get_origin(item) is tuple, str in options(item)
     if not isinstance(value, Mapping):
-        return f"a dict of {'pairs of numbers' if is_pair else 'numbers'} by name"
+        return f"a dict of {'pairs of numbers' if is_pair else 'values' if is_plain else 'numbers'} by name"
+    problem_of = _pair_problem if is_pair else _plain_problem if is_plain else _number_problem
     for key, one in value.items():
-        if problem := _pair_problem(one) if is_pair else _float_problem(one, Bounds()):
+        if problem := problem_of(one):
             reject(f"{name} {key}", one, problem)
     return None
+
+
+def _number_problem(value: Any) -> str | None:
+    return _float_problem(value, Bounds())
+
+
+def _plain_problem(value: Any) -> str | None:
+    """Such a value is part of the structure of a config's tree, so arrays are not accepted."""
+    return None if isinstance(value, bool | int | float | str) else "a bool, a number of Python or a string"
 
 
 def _pair_problem(value: Any) -> str | None:

@@ -58,6 +58,9 @@ class Config:
     my_module:make_env. In Python also an Env object."""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict, hash=False)
     """Values for parameters of a gymnax environment, by name."""
+    env_kwargs: dict[str, bool | int | float | str] = dataclasses.field(default_factory=dict, hash=False)
+    """Arguments for what makes the environment, by name: size 20 for DeepSea-bsuite, backend positional for brax,
+    is_slippery False for gym/FrozenLake-v1, entries of the configuration for playground."""
     randomize: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict, hash=False)
     """Draw parameters anew for every episode, each uniformly between a lower and an upper bound (Tobin et al. 2017,
     arXiv 1703.06907; Peng et al. 2018, arXiv 1710.06537). In gymnax a parameter and its values: gravity 5 15. In brax

@@ -23,25 +23,34 @@ from purejaxrl_a3c.types import Duel, Env
 class MakeFamily(Protocol):
     """Makes the environments of one suite."""
 
-    def __call__(self, env_id: str, name: str) -> Family:
+    def __call__(self, env_id: str, name: str, env_kwargs: dict[str, Any]) -> Family:
         """The episodic environments that the suite calls ``name``; ``env_id`` is ``suite/name``, for errors."""
         ...
 
 
-def _without_parameters(make_one: Callable[[str, str], Env]) -> MakeFamily:
-    def make(env_id: str, name: str) -> Family:
-        env = make_one(env_id, name)
+def _without_parameters(make_one: Callable[[str, str, dict[str, Any]], Env]) -> MakeFamily:
+    def make(env_id: str, name: str, env_kwargs: dict[str, Any]) -> Family:
+        env = make_one(env_id, name, env_kwargs)
         return Family(member=lambda values: env)
 
     return make
 
 
+def _without_arguments(make_one: Callable[[str, str], Env]) -> MakeFamily:
+    def make(env_id: str, name: str, env_kwargs: dict[str, Any]) -> Env:
+        if env_kwargs:
+            reject("env_kwargs", env_kwargs, f"empty: the environments of {env_id.partition('/')[0]} take none")
+        return make_one(env_id, name)
+
+    return _without_parameters(make)
+
+
 SUITES: dict[str, MakeFamily] = {
     "brax": brax.family,
-    "craftax": _without_parameters(craftax.make),
+    "craftax": _without_arguments(craftax.make),
     "jumanji": _without_parameters(jumanji.make),
     "navix": _without_parameters(navix.make),
-    "pgx": _without_parameters(pgx.make),
+    "pgx": _without_arguments(pgx.make),
     "playground": playground.family,
 } | dict.fromkeys(gymnasium.PREFIXES, _without_parameters(gymnasium.make))
 """The suites by the prefix of their ``env_id``; a name without a prefix is gymnax's."""
@@ -78,7 +87,7 @@ def make(config: Config, gamma: float | jax.Array) -> Env:
         return normalize.scale_rewards(env, gamma) if w.scale_rewards else env
 
     _check_curriculum(config)
-    at = _by_width(config.env_id, config.env_params, config.randomize)
+    at = _by_width(config.env_id, config.env_params, config.env_kwargs, config.randomize)
     bare, w = at(1.0), config.wrappers
     duel = _wrapped_duel(bare, config, lambda env: normalized(resetting(env, w), w))
     if duel is not None and config.opponents.opponent in duel.players:
@@ -121,7 +130,10 @@ def changed(w: Wrappers) -> dict[str, Any]:
 
 
 def make_episodic(
-    env_id: str | Env, env_params: dict[str, Any] | None = None, randomize: dict[str, Range] | None = None
+    env_id: str | Env,
+    env_params: dict[str, Any] | None = None,
+    randomize: dict[str, Range] | None = None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> Env:
     """The bare environment, which does not reset itself.
 
@@ -130,37 +142,40 @@ def make_episodic(
             `Env` object.
         env_params: values for the environment's parameters by name; gymnax only.
         randomize: ranges of parameters by name, from which every reset draws; gymnax, brax and playground only.
+        env_kwargs: arguments for what makes the environment, by name; not for an `Env` object, craftax and pgx.
 
     Raises:
-        InputError: for an unknown name, a suite that is not installed, or parameters that the environment lacks.
+        InputError: for an unknown name, a suite that is not installed, or parameters or arguments that the environment
+            lacks.
     """
-    return _by_width(env_id, env_params, randomize)(1.0)
+    return _by_width(env_id, env_params or {}, env_kwargs or {}, randomize or {})(1.0)
 
 
 def _by_width(
-    env_id: str | Env, env_params: dict[str, Any] | None, randomize: dict[str, Range] | None
+    env_id: str | Env, env_params: dict[str, Any], env_kwargs: dict[str, Any], randomize: dict[str, Range]
 ) -> Callable[[float | jax.Array], Env]:
     """Width of the ranges, in [0, 1] -> the bare environment."""
-    family, ranges = _make_family(env_id, env_params), randomize or {}
-    check_ranges(env_id if isinstance(env_id, str) else "this Env", family, ranges, env_params or {})
-    return partial(randomized, family, ranges)
+    family = _make_family(env_id, env_params, env_kwargs)
+    check_ranges(env_id if isinstance(env_id, str) else "this Env", family, randomize, env_params)
+    return partial(randomized, family, randomize)
 
 
-def _make_family(env_id: str | Env, env_params: dict[str, Any] | None) -> Family:
+def _make_family(env_id: str | Env, env_params: dict[str, Any], env_kwargs: dict[str, Any]) -> Family:
     """The bare environments; arguments and errors are those of `make_episodic`."""
     if isinstance(env_id, Env):
         _check_no_params(env_params)
+        _check_no_arguments(env_kwargs)
         return _checked(Family(member=lambda values: env_id))
     if own.is_own(env_id):
-        return _checked(own.make_own(env_id, env_params))
+        return _checked(own.make_own(env_id, env_params, env_kwargs))
     suite, _, name = env_id.partition("/") if isinstance(env_id, str) else ("", "", "")
     if not name:
-        return gymnax.family(env_id, env_params)
+        return gymnax.family(env_id, env_params, env_kwargs)
     if suite not in SUITES:
         suites = f"one that begins with {', '.join(SUITES)} and a slash"
         reject("env_id", env_id, f"a gymnax name, {suites}, or module:function")
     _check_no_params(env_params)
-    return SUITES[suite](env_id, name)
+    return SUITES[suite](env_id, name, env_kwargs)
 
 
 def _checked(family: Family) -> Family:
@@ -199,9 +214,14 @@ def wrap_episodic(env: Env, w: Wrappers, env_id: str | Env) -> Env:
     return env
 
 
-def _check_no_params(env_params: dict[str, Any] | None) -> None:
+def _check_no_params(env_params: dict[str, Any]) -> None:
     if env_params:
-        reject("env_params", env_params, "empty: only the environments of gymnax take parameters")
+        reject("env_params", env_params, "empty: only the environments of gymnax take parameters; others, env_kwargs")
+
+
+def _check_no_arguments(env_kwargs: dict[str, Any]) -> None:
+    if env_kwargs:
+        reject("env_kwargs", env_kwargs, "empty for an Env object, which has been made already")
 
 
 def _check_curriculum(config: Config) -> None:
@@ -217,6 +237,7 @@ def _check_self_resetting(config: Config) -> None:
     """Check that an `Env` object which resets itself needs nothing that only an episodic one can be given."""
     env: Any = config.env_id
     _check_no_params(config.env_params)
+    _check_no_arguments(config.env_kwargs)
     _check_curriculum(config)
     if config.randomize:
         reject("randomize", config.randomize, "empty for an Env that resets itself, whose resets cannot be changed")

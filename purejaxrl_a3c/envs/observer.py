@@ -31,7 +31,11 @@ def make_observer(config: Config, state: EnvState) -> Observer:
         state: of one copy at the end of training, whose statistics of observations are used.
     """
     self_resetting = isinstance(config.env_id, Env) and config.env_id.freeze is not None
-    env: Any = config.env_id if self_resetting else make_episodic(config.env_id, config.env_params)
+    env: Any = (
+        config.env_id
+        if self_resetting
+        else make_episodic(config.env_id, config.env_params, env_kwargs=config.env_kwargs)
+    )
 
     def step(key: Key, state: EnvState, obs: Observation) -> tuple[EnvState, TimeStep]:
         del key

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.checks import make_with, reject
 from purejaxrl_a3c.envs.randomize import Family
 from purejaxrl_a3c.envs.suites import gymnax
 from purejaxrl_a3c.types import Env
@@ -21,20 +21,21 @@ def is_own(env_id: Any) -> bool:
     return isinstance(env_id, str) and ":" in env_id and "/" not in env_id
 
 
-def make_own(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
+def make_own(env_id: str, env_params: dict[str, Any] | None = None, env_kwargs: dict[str, Any] | None = None) -> Family:
     """The environment that a function of one's own makes; it has parameters if it is written as gymnax's are.
 
     Args:
-        env_id: ``module:function``. The module is looked for in the working folder too. The function takes nothing and
-            returns an episodic `Env`, or an environment that is written as gymnax's are.
+        env_id: ``module:function``. The module is looked for in the working folder too. The function returns an
+            episodic `Env`, or an environment that is written as gymnax's are.
         env_params: values for parameters of the latter.
+        env_kwargs: what the function takes.
 
     Raises:
         InputError: if there is no such function, or it returns something else.
     """
     # Making an environment may compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
-        env = load_function(env_id)()
+        env = make_with(env_id, load_function(env_id), env_kwargs or {})
     if isinstance(env, Env):
         if env_params:
             reject("env_params", env_params, "empty, for an Env: only environments written as gymnax's take parameters")
@@ -49,7 +50,7 @@ def make_own(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
     return reject("env_id", env_id, f"{ACCEPTED}, not {type(env).__name__}")
 
 
-def load_function(env_id: str) -> Callable[[], Any]:
+def load_function(env_id: str) -> Callable[..., Any]:
     """The function ``module:function``.
 
     Raises:

@@ -42,7 +42,13 @@ class HostEnv(NamedTuple):
     """Of an observation; a dict of them for a dict of arrays."""
 
 
-def make(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float | None = None) -> HostEnv:
+def make(
+    env_id: str,
+    num_envs: int,
+    time_limit: int = 0,
+    sticky_actions: float | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+) -> HostEnv:
     """The environment that is called ``env_id``.
 
     Args:
@@ -51,21 +57,23 @@ def make(env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float 
         time_limit: steps after which an episode is truncated; 0: the environment's own limit.
         sticky_actions: probability that the action before is taken again, in ``ale`` at each of the 4 frames of a step;
             None: no repeats.
+        env_kwargs: arguments for `gymnasium.make`, or in ``ale`` for its vector of environments, by name.
 
     Raises:
-        InputError: if there is no such environment, the package is not installed, or an agent cannot see or act there.
+        InputError: if there is no such environment, the package is not installed, the environment does not take these
+            arguments, or an agent cannot see or act there.
     """
     checks.check_count("num_envs", num_envs)
     if not isinstance(env_id, str) or env_id.partition("/")[0] not in suite.PREFIXES:
         accepted = f"a name that begins with {', '.join(suite.PREFIXES)} and a slash; make_train takes the others"
         checks.reject("env_id", env_id, accepted)
-    return from_gymnasium(suite.make_vector(env_id, num_envs, time_limit, sticky_actions or 0.0), env_id)
+    return from_gymnasium(suite.make_vector(env_id, num_envs, time_limit, sticky_actions or 0.0, env_kwargs), env_id)
 
 
 def make_as_told(config: Any, num_envs: int) -> HostEnv:
     """The environment of a ``Config``, as it is below the wrappers that change what an agent sees of it."""
     env: envs.Config = parts(config)["env"]
-    return make(str(env.env_id), num_envs, env.wrappers.time_limit, env.wrappers.sticky_actions)
+    return make(str(env.env_id), num_envs, env.wrappers.time_limit, env.wrappers.sticky_actions, env.env_kwargs)
 
 
 def from_gymnasium(env: Any, env_id: str = "this environment") -> HostEnv:

@@ -78,7 +78,7 @@ def make_drawn(config: Any) -> tuple[HostEnv, Callable[[], np.ndarray | None]]:
     without_screen()
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
-    options = env_id, 1, wrappers.time_limit, wrappers.sticky_actions or 0.0
+    options = env_id, 1, wrappers.time_limit, wrappers.sticky_actions or 0.0, setting.env_kwargs
     if env_id.startswith("ale/"):
         return _with_twin(from_gymnasium(suite.make_vector(*options), env_id), suite.make_vector(*options, drawn=True))
     vector = suite.make_vector(*options, drawn=True)

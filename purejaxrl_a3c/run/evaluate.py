@@ -153,7 +153,7 @@ def in_environment(config: AlgorithmConfig, state: State | Result, env_id: str |
     Args:
         config: the ``Config`` that ``state`` was trained with.
         state: a `Result`, or its ``state``.
-        env_id: the other environment, which has its own default parameters and draws none.
+        env_id: the other environment, with its default parameters and arguments, and which draws none.
 
     Returns:
         ``(config, state)``.
@@ -162,7 +162,7 @@ def in_environment(config: AlgorithmConfig, state: State | Result, env_id: str |
         InputError: if the networks of both differ.
     """
     state = state.state if isinstance(state, Result) else state
-    other = replace(config, env_id=env_id, env_params={}, randomize={}, curriculum_frames=0)
+    other = replace(config, env_id=env_id, env_params={}, env_kwargs={}, randomize={}, curriculum_frames=0)
     before, here = build(config).env, build(other).env
     for name in ("observation_shape", "action_space"):
         there, asked = getattr(before, name), getattr(here, name)

@@ -111,8 +111,8 @@ def _play(config: Any, state: State, key: Key, deterministic: bool) -> Iterator[
     setting = parts(config)["env"]
     own_reset = isinstance(setting.env_id, Env) and setting.env_id.freeze is not None
     if not own_reset:
-        bare = _marked(make_episodic(setting.env_id, setting.env_params, setting.randomize))
-        config = replace(config, env_id=bare, env_params={}, randomize={}, curriculum_frames=0)
+        bare = _marked(make_episodic(setting.env_id, setting.env_params, setting.randomize, setting.env_kwargs))
+        config = replace(config, env_id=bare, env_params={}, env_kwargs={}, randomize={}, curriculum_frames=0)
     algorithm = build(config)
     env, network, policy = algorithm.eval_env(state), algorithm.network, algorithm.policy(state)
     key_start, key_run = jax.random.split(key)
@@ -145,7 +145,7 @@ def _pictures(config: Any, steps: list[watching.Step]) -> Iterator[np.ndarray]:
     setting = parts(config)["env"]
     env: Any = setting.env_id
     if not isinstance(env, Env):
-        env = make_episodic(env, setting.env_params, setting.randomize)
+        env = make_episodic(env, setting.env_params, setting.randomize, setting.env_kwargs)
     if env.render is None:
         return draw_observations([step.obs for step in steps])
     return iter(env.render([step.env for step in steps]))

@@ -1,6 +1,7 @@
 """brax environments as `Env`."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,8 +18,8 @@ from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeSte
 EPISODE_LENGTH = 1000  # the default of brax, whose trainers cut the episodes of every environment there
 
 
-def make(env_id: str, name: str) -> Env:
-    """The brax environment called ``name``, on its default physics backend.
+def make(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Env:
+    """The brax environment called ``name``, on its default physics backend if no other is asked for.
 
     An episode terminates where brax says ``done`` and is truncated after `EPISODE_LENGTH` steps. brax's own auto-reset
     is not used, because it hides the last observation and starts every episode of a copy from the same state.
@@ -26,17 +27,19 @@ def make(env_id: str, name: str) -> Env:
     Args:
         env_id: the whole name, for errors.
         name: a name in brax's registry, such as ``ant``.
+        env_kwargs: arguments of the environment's class, such as ``backend``.
 
     Returns:
         An episodic `Env`.
 
     Raises:
-        InputError: if brax is not installed, has no environment of that name, or cannot run it beside this jax.
+        InputError: if brax is not installed, has no environment of that name or it does not take these arguments, or
+            cannot run beside this jax.
     """
-    return family(env_id, name).member({})
+    return family(env_id, name, env_kwargs).member({})
 
 
-def family(env_id: str, name: str) -> Family:
+def family(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Family:
     """As `make`, with factors on the fields of brax's ``System``; see `physics.family`."""
     # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
@@ -46,7 +49,7 @@ def family(env_id: str, name: str) -> Family:
             checks.reject_missing_suite(env_id, error)
         known = envs._envs  # brax lists them nowhere else
         checks.check_known(env_id, name, known)
-        brax = envs.get_environment(name)
+        brax = checks.make_with(env_id, partial(envs.get_environment, name), env_kwargs or {})
     observation_shape = jax.eval_shape(lambda: brax.reset(jax.random.key_data(jax.random.key(0))).obs).shape
     made = physics.family(brax, "sys", lambda brax: _to_env(env_id, brax, observation_shape))
     env = made.member({})

@@ -19,6 +19,18 @@ from purejaxrl_a3c.types import ActionSpace, Env
 
 PREFIXES = ("gym", "ale", "vizdoom")
 """How names of these environments begin: ``gym/CartPole-v1``, ``ale/Pong``, ``vizdoom/VizdoomBasic-v1``."""
+_SET_ELSEWHERE = {
+    "autoreset_mode",
+    "batch_size",
+    "id",
+    "max_episode_steps",
+    "max_num_frames_per_episode",
+    "num_envs",
+    "render_mode",
+    "repeat_action_probability",
+    "reward_clipping",
+}
+"""Arguments of Gymnasium's and of the Arcade Learning Environment's that are not for ``env_kwargs``."""
 _SHRINK = 4  # pixels of ViZDoom's screen, in each direction, that become one
 
 
@@ -34,17 +46,19 @@ class Interface(NamedTuple):
     """Actions ``[N, ...]`` of ``action_space`` -> those that it takes."""
 
 
-def make(env_id: str, name: str) -> Env:
+def make(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Env:
     """The environment called ``name``, of which only shapes and actions can be used: its observations are zeros.
 
     Args:
         env_id: the whole name, ``gym/NAME``, ``ale/NAME`` or ``vizdoom/NAME``.
         name: as `gymnasium.make` knows it, or the name of a game.
+        env_kwargs: see `make_vector`.
 
     Raises:
-        InputError: if the package is not installed, the name is not known, or an agent cannot see or act there.
+        InputError: if the package is not installed, the name is not known, the environment does not take these
+            arguments, or an agent cannot see or act there.
     """
-    env = make_vector(env_id, 1)
+    env = make_vector(env_id, 1, env_kwargs=env_kwargs)
     try:
         interface = interface_of(env_id, env.single_observation_space, env.single_action_space)
     finally:
@@ -62,7 +76,12 @@ def make(env_id: str, name: str) -> Env:
 
 
 def make_vector(
-    env_id: str, num_envs: int, time_limit: int = 0, sticky_actions: float = 0.0, drawn: bool = False
+    env_id: str,
+    num_envs: int,
+    time_limit: int = 0,
+    sticky_actions: float = 0.0,
+    env_kwargs: dict[str, Any] | None = None,
+    drawn: bool = False,
 ) -> Any:
     """A `gymnasium.vector.VectorEnv` of ``num_envs`` copies; the step that ends an episode resets its environment.
 
@@ -79,12 +98,18 @@ def make_vector(
         num_envs: number of copies.
         time_limit: steps after which an episode is truncated; 0: the environment's own limit.
         sticky_actions: probability that the action before is taken instead; in ``ale``, at each of the 4 frames.
+        env_kwargs: arguments for `gymnasium.make`, or for `AtariVectorEnv`, by name.
         drawn: whether the environments are to be looked at. Those of ``ale`` then show whole frames in colour, uint8
             ``[1, 210, 160, 3]``; the others can ``render``.
 
     Raises:
-        InputError: if the package is not installed, or does not know the name.
+        InputError: if the package is not installed, does not know the name, or the environment does not take these
+            arguments.
     """
+    given = env_kwargs or {}
+    if taken := sorted(given.keys() & _SET_ELSEWHERE):
+        accepted = "left out: num_envs, time_limit, sticky_actions and clip_rewards say what it would"
+        checks.reject(f"env_kwargs {taken[0]}", given[taken[0]], accepted)
     suite, _, name = env_id.partition("/")
     try:
         import gymnasium
@@ -101,30 +126,35 @@ def make_vector(
         ALEInterface.setLoggerMode(LoggerMode.Error)
         game = _snake_case(name)
         checks.check_known(env_id, game, roms.get_all_rom_ids())
-        limit: Any = {"max_num_frames_per_episode": 4 * time_limit} if time_limit else {}
+        skip: Any = given.get("frameskip", 4)
+        limit: Any = {"max_num_frames_per_episode": skip * time_limit} if time_limit else {}
         colour: Any = {"grayscale": False, "img_height": 210, "img_width": 160, "stack_num": 1} if drawn else {}
-        return AtariVectorEnv(
-            game,
-            num_envs,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            reward_clipping=False,
-            repeat_action_probability=sticky_actions,
-            **limit,
-            **colour,
-        )
+
+        def make_games(**given: Any) -> Any:
+            return AtariVectorEnv(
+                game,
+                num_envs,
+                autoreset_mode=AutoresetMode.SAME_STEP,
+                reward_clipping=False,
+                repeat_action_probability=sticky_actions,
+                **(given | limit | colour),
+            )
+
+        return checks.make_with(env_id, make_games, given)
 
     if sticky_actions == 1:
         checks.reject("sticky_actions", sticky_actions, "less than 1, in environments of Gymnasium")
 
+    given = {"frame_skip": 4} | given if suite == "vizdoom" else given
+    make_one: Any = partial(gymnasium.make, name, max_episode_steps=time_limit or None)
+
     def one() -> Any:
-        frames: Any = {"frame_skip": 4} if suite == "vizdoom" else {}
-        make_one: Any = partial(gymnasium.make, name, max_episode_steps=time_limit or None, **frames)
         try:
-            env = make_one(render_mode="rgb_array") if drawn else make_one()
+            env = make_one(render_mode="rgb_array", **given) if drawn else checks.make_with(env_id, make_one, given)
         except TypeError:  # its class takes no such argument, and has no pictures
             if not drawn:
                 raise
-            env = make_one()
+            env = make_one(**given)
         env = _grey_screen(env) if suite == "vizdoom" else _with_mask(env)
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
 

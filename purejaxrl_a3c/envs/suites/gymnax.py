@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeSte
 Space = spaces.Discrete | spaces.MultiDiscrete | spaces.Continuous
 
 
-def family(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
+def family(env_id: str, env_params: dict[str, Any] | None = None, env_kwargs: dict[str, Any] | None = None) -> Family:
     """The gymnax environment registered as ``env_id``, with its parameters.
 
     Integer observations, such as a cell of FrozenLake, become one-hot vectors.
@@ -28,6 +29,7 @@ def family(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
     Args:
         env_id: a name in ``gymnax.registered_envs``, built in or added with ``gymnax.register``.
         env_params: values for fields of the environment's ``EnvParams``, by name. They may be traced.
+        env_kwargs: arguments of the environment's class, by name.
 
     Returns:
         The episodic environments with these and other values of the other parameters.
@@ -35,9 +37,9 @@ def family(env_id: str, env_params: dict[str, Any] | None = None) -> Family:
     Raises:
         InputError: if no environment of that name is registered (the message lists the nearest names), if it
             cannot be made here because its data is missing, or if it has no parameter of a name in ``env_params``, or
-            not of such a value.
+            not of such a value, or does not take ``env_kwargs``.
     """
-    return family_of(*_load(env_id), env_params, env_id)
+    return family_of(*_load(env_id, env_kwargs or {}), env_params, env_id)
 
 
 def family_of(env: Any, params: Any, env_params: dict[str, Any] | None, env_id: str) -> Family:
@@ -120,14 +122,14 @@ def names() -> list[str]:
     return list(_gymnax()[0].registered_envs)
 
 
-def _load(env_id: str) -> tuple[Any, Any]:
+def _load(env_id: str, env_kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """The environment and its default parameters."""
     gymnax, _ = _gymnax()
     checks.check_known(env_id, env_id, gymnax.registered_envs)
     # Some constructors compute with arrays and branch on the result, which must not become part of a trace around this.
     with jax.ensure_compile_time_eval():
         try:
-            return gymnax.make(env_id)
+            return checks.make_with(env_id, partial(gymnax.make, env_id), env_kwargs)
         except OSError as error:  # MNISTBandit downloads its data
             return checks.reject("env_id", env_id, f"an environment that can be made here; gymnax says: {error}")
 

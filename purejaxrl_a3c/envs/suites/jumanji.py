@@ -4,6 +4,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeSte
 _MOST_VALUES = 32  # of an integer that becomes a one-hot vector
 
 
-def make(env_id: str, name: str) -> Env:
+def make(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Env:
     """The jumanji environment called ``name``, for one agent with discrete actions.
 
     jumanji's observations are structs of arrays, which become dicts; a single array without a mask is the observation
@@ -31,6 +32,7 @@ def make(env_id: str, name: str) -> Env:
     Args:
         env_id: the whole name, for errors.
         name: a name in ``jumanji.registered_environments()``, such as ``Snake-v1``.
+        env_kwargs: arguments of the environment's class, such as ``time_limit``.
 
     Returns:
         An episodic `Env`.
@@ -48,7 +50,7 @@ def make(env_id: str, name: str) -> Env:
         known = sorted(jumanji.registered_environments())
         checks.check_known(env_id, name, known)
         try:
-            env = jumanji.make(name)
+            env = checks.make_with(env_id, partial(jumanji.make, name), env_kwargs or {})
         except OSError as error:  # Sokoban downloads its levels
             checks.reject("env_id", env_id, f"an environment that can be made here; jumanji says: {error}")
         if env.reward_spec.shape != ():

@@ -1,6 +1,7 @@
 """navix environments, which are MiniGrid's written in JAX, as `Env`."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from purejaxrl_a3c.envs import spaces
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id: str, name: str) -> Env:
+def make(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Env:
     """The navix environment called ``name``, with the settings of ``navix.make``.
 
     The agent sees the whole grid in symbols, int8 ``[height, width, 3]``: navix has them as uint8, which networks take
@@ -22,6 +23,7 @@ def make(env_id: str, name: str) -> Env:
     Args:
         env_id: the whole name, for errors.
         name: a name in ``navix.registry()``, such as ``Navix-Empty-5x5-v0``.
+        env_kwargs: arguments of the environment's class, such as ``max_steps``.
 
     Returns:
         An episodic `Env`.
@@ -37,7 +39,7 @@ def make(env_id: str, name: str) -> Env:
             checks.reject_missing_suite(env_id, error)
         known = navix.registry()
         checks.check_known(env_id, name, known)
-        grid = navix.make(name)
+        grid = checks.make_with(env_id, partial(navix.make, name), env_kwargs or {})
         action_space = spaces.Discrete(int(grid.action_space.n))
 
     def see(observation: jax.Array) -> Observation:

@@ -16,8 +16,8 @@ from purejaxrl_a3c.envs.suites import physics
 from purejaxrl_a3c.types import Action, Env, EnvState, Key, Observation, TimeStep
 
 
-def make(env_id: str, name: str) -> Env:
-    """The MuJoCo Playground environment called ``name``, with its default configuration, on MJX's JAX implementation.
+def make(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Env:
+    """The MuJoCo Playground environment called ``name``, on MJX's JAX implementation.
 
     An episode terminates where Playground says ``done`` and is truncated after the configuration's ``episode_length``
     steps. Where observations are dicts, the agent sees the entry ``state``. The configuration's ``action_repeat``
@@ -28,6 +28,7 @@ def make(env_id: str, name: str) -> Env:
     Args:
         env_id: the whole name, for errors.
         name: a name in Playground's registry, such as ``CartpoleBalance``.
+        env_kwargs: entries of its configuration that are not to be the defaults, with dots in the names of nested ones.
 
     Returns:
         An episodic `Env`.
@@ -36,10 +37,10 @@ def make(env_id: str, name: str) -> Env:
         InputError: if Playground is not installed, has no environment of that name, or cannot get its robot models,
             which it fetches with git on first use.
     """
-    return family(env_id, name).member({})
+    return family(env_id, name, env_kwargs).member({})
 
 
-def family(env_id: str, name: str) -> Family:
+def family(env_id: str, name: str, env_kwargs: dict[str, Any] | None = None) -> Family:
     """As `make`, with factors on the fields of the model of MJX; see `physics.family`."""
     # Importing and constructing compute with arrays, which must not become part of a trace around this call.
     with jax.ensure_compile_time_eval():
@@ -52,6 +53,7 @@ def family(env_id: str, name: str) -> Family:
         config = registry.get_default_config(name)
         if "impl" in config:
             config.impl = "jax"  # the default is Warp, which needs an NVIDIA GPU
+        checks.make_with(env_id, lambda **entries: config.update_from_flattened_dict(entries), env_kwargs or {})
         try:
             playground = registry.load(name, config=config)
         except (OSError, subprocess.SubprocessError) as error:

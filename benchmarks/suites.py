@@ -30,14 +30,27 @@ def _memory(**changes):
     return rows
 
 
-def _minatar(**changes):
-    """Settings found on Breakout, where A2C is easily stuck: at rates up to 2e-3 it plays the two openings by heart."""
-    shared: dict[str, Any] = {"torso": "minatar", "hidden_sizes": (128,), "activation": "relu", "shared_torso": True}
-    shared |= changes
-    careful: dict[str, Any] = {"rollout_length": 10, "gamma": 0.97, "entropy_coefficient": 0.02, "layer_norm": True}
+def _minatar(game):
+    """A3C and A2C with settings found on seeds 100 and 101, most of them on Asterix.
+
+    The convolution is decisive: fully connected layers reach an eighth of the return there. On Breakout, whose two
+    openings are always the same, a policy with less entropy plays them by heart and gets no further.
+    """
+    shared: dict[str, Any] = {
+        "env_id": f"{game}-MinAtar",
+        "total_frames": 3_000_000,
+        "torso": "minatar",
+        "hidden_sizes": (128,),
+        "activation": "relu",
+        "shared_torso": True,
+        "layer_norm": True,
+        "learning_rate": 2e-3,
+        "gae_lambda": 0.9,
+        "entropy_coefficient": 0.03 if game == "Breakout" else 0.01,
+    }
     return {
-        "A3C": replace(a3c.Config(), learning_rate=2e-3, **shared),
-        "A2C": replace(a2c.Config(), num_envs=16, learning_rate=4e-3, **careful, **shared),
+        "A3C": replace(a3c.Config(), **shared),
+        "A2C": replace(a2c.Config(), num_envs=16, rollout_length=5, **shared),
     }
 
 
@@ -290,16 +303,9 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             for label, rate in (("A2C", 1e-3), ("A2C at rate 0", 0.0))
         }
     },
-    # gymnax's rules: no sticky actions, episodes of at most 1000 frames (Freeway: 2500).
+    # gymnax's rules: no sticky actions, episodes of at most 1000 frames (Freeway: 2500). Five seeds each.
     "minatar": {
-        f"{game}-MinAtar": _minatar(env_id=f"{game}-MinAtar", total_frames=frames)
-        for game, frames in (
-            ("Breakout", 3_000_000),
-            ("Asterix", 1_000_000),
-            ("Freeway", 1_000_000),
-            ("Seaquest", 1_000_000),
-            ("SpaceInvaders", 1_000_000),
-        )
+        f"{game}-MinAtar": _minatar(game) for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")
     },
     # CartPole's and Pendulum's settings are close to those of RL Baselines3 Zoo, in a tenth of A2C's frames.
     "ppo": {

@@ -85,7 +85,7 @@ def calls_of(config: Any) -> tuple[dict[str, Callable[[], Any]], int]:
         "whole": lambda: update(running, rollout(**running)),
         "environments": lambda: alone.step(actions),
         "gymnasium": lambda: native.step(actions),
-        "act": lambda: [np.asarray(x) for x in programs.act(*acting["acts"], steps[0], *seen)[1:]],
+        "act": lambda: jax.tree.map(np.asarray, programs.act(*acting["acts"], steps[0], *seen)[1:]),
         "learn": lambda: update(learned, rollouts),
     }, length
 

@@ -17,7 +17,7 @@ from test_processes import start
 from purejaxrl_a3c import InputError, a2c, a3c, dqn, envs, host, load, make_train, ppo, pqn, r2d2, replace, rnd
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.envs import spaces
-from purejaxrl_a3c.host import compiled, lockstep
+from purejaxrl_a3c.host import compiled, lockstep, reports
 from purejaxrl_a3c.host.patience import time_limit
 from purejaxrl_a3c.loops import acting, rollout
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
@@ -310,6 +310,17 @@ def stepped_from_outside(outside, key, env=None):
 
     count = layout.workers * layout.envs
     return host.HostEnv(count, env.observation_shape, env.action_space, reset, step, lambda: None)
+
+
+def test_packed_reports_are_the_reports():
+    rows = [{"a": jnp.int32(i), "b": jnp.float32(i / 4), "c": jnp.arange(3) + i, "d": jnp.bool_(i)} for i in range(2)]
+    found = reports.unpack([reports.pack(row) for row in rows], rows[0])
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, np.stack([row[name] for row in rows]), strict=True)
+    none = reports.unpack([], rows[0])
+    assert {name: (x.shape, x.dtype) for name, x in none.items()} == {
+        name: ((0, *x.shape), x.dtype) for name, x in rows[0].items()
+    }
 
 
 def test_every_iteration_is_reported_while_the_run_goes_on():

@@ -12,6 +12,7 @@ from purejaxrl_a3c.checks import reject
 from purejaxrl_a3c.config import flat, parts
 from purejaxrl_a3c.envs import normalize
 from purejaxrl_a3c.envs.observations import map_shape
+from purejaxrl_a3c.host import reports
 from purejaxrl_a3c.host.placing import Placing
 from purejaxrl_a3c.host.programs import (
     Draws,
@@ -48,9 +49,9 @@ class Programs(NamedTuple):
     """As `programs.act`, without its first argument."""
     show: Callable[[Any, TimeStep], tuple[Any, TimeStep]] | None
     """As `programs.show`; None without wrappers."""
-    learn: Callable[..., tuple[State, Metrics, tuple[Params, Draws]]]
+    learn: Callable[..., tuple[State, Any, tuple[Params, Draws]]]
     """(key of the run, state, which is consumed, level of exploration, `Rollouts`) -> (state, metrics, what acts in the
-    next iteration)."""
+    next iteration). Once compiled, the metrics are those of `reports.pack`."""
 
 
 def programs_of(outside: Outside) -> Programs:
@@ -107,7 +108,8 @@ def compile_programs(
     def compile_one(name: str, in_specs: Any, out_specs: Any, types: Any, **options: Any) -> Any:
         def on_device(*arguments: Any) -> Any:
             here = whole if on is None else programs_of(build(config, AXIS).outside)
-            return getattr(here, name)(*arguments)
+            found = getattr(here, name)(*arguments)
+            return (found[0], reports.pack(found[1]), found[2]) if name == "learn" else found
 
         return placing.compile(on_device, in_specs, out_specs, types, **options)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from purejaxrl_a3c.backend import randomness
 from purejaxrl_a3c.checks import reject
+from purejaxrl_a3c.host import reports
 from purejaxrl_a3c.host.compiled import Programs, blank_init, check_env, check_outside, compile_programs, env_key
 from purejaxrl_a3c.host.patience import TIMEOUT, time_limit
 from purejaxrl_a3c.host.placing import Placing
@@ -70,26 +71,26 @@ def train(
         reject("timeout", timeout, "> 0")
     outside = check_outside(config, made=env is None)
     own = make_as_told(config, outside.acting.layout.total_envs) if env is None else env
-    reports: list[Metrics] = []
+    rows: list[Metrics] = []
     try:
         run = _compile(config, outside, own, None, None, timeout)
         key_init, key_run = jax.random.split(randomness.as_key(key))
         state = run.init(key_init)
         for _ in range(run.iterations):
             state, metrics = run.advance(key_run, state, 1)
-            reports.append(metrics)
+            rows.append(metrics)
             if on_iteration is not None:
                 on_iteration(state, jax.tree.map(lambda x: x[0], metrics))
     except StepError as error:
-        raise StepError(str(error), Result(error.result.state, _joined([*reports, error.result.metrics]))) from error
+        raise StepError(str(error), Result(error.result.state, _joined([*rows, error.result.metrics]))) from error
     finally:
         if env is None:
             own.close()
-    return Result(state, _joined(reports))
+    return Result(state, _joined(rows))
 
 
-def _joined(reports: list[Metrics]) -> Metrics:
-    return jax.tree.map(lambda *rows: np.concatenate(rows), *reports)
+def _joined(rows: list[Metrics]) -> Metrics:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *rows)
 
 
 def compile_run(
@@ -189,15 +190,15 @@ class _Loop:
             state, self._acts = self._programs.restart(state, obs), None
         self._last = None
         acts = self._programs.begin(key, state) if self._acts is None else self._acts
-        reports: list[Metrics] = []
+        packed: list[Any] = []
         for _ in range(count):
-            rollouts = self._collect(acts, state, reports)
-            state, metrics, acts = self._programs.learn(key, state, acts[1].level, rollouts)
-            reports.append(metrics)
+            rollouts = self._collect(acts, state, packed)
+            state, report, acts = self._programs.learn(key, state, acts[1].level, rollouts)
+            packed.append(report)
         self._last, self._acts = state, acts
-        return state, _stacked(reports, self._metrics)
+        return state, reports.unpack(packed, self._metrics)
 
-    def _collect(self, acts: tuple[Params, Draws], state: Any, reports: list[Metrics]) -> Rollouts:
+    def _collect(self, acts: tuple[Params, Draws], state: Any, packed: list[Any]) -> Rollouts:
         step = 0
 
         def act_at(t: int, *seen: Any) -> Any:
@@ -214,14 +215,5 @@ class _Loop:
                 return collect(act_at, self._env, len(self._steps), place, self._programs.show)
         except Exception as error:  # whatever an environment may raise
             where = f"{self._name}, iteration {int(state.iteration)}, step {step}"
-            result = Result(state, _stacked(reports, self._metrics))
+            result = Result(state, reports.unpack(packed, self._metrics))
             raise StepError(f"{where}: {type(error).__name__}: {error}", result) from error
-
-
-def _stacked(reports: list[Metrics], types: Metrics) -> Metrics:
-    """The reports of some iterations, arrays of NumPy ``[n]``."""
-    empty = jax.tree.map(lambda x: np.zeros((0, *x.shape), x.dtype), types)
-    rows = jax.device_get(reports)
-    return jax.tree.map(
-        lambda start, *rest: np.concatenate([start, *(np.asarray(x)[None] for x in rest)]), empty, *rows
-    )

@@ -77,14 +77,16 @@ def act(acting: Acting, params: Params, draws: Draws, step: jax.Array, carry: An
         first: bool ``[W, B]``.
 
     Returns:
-        ``(carry, action, the action for the environment, log-probability)``, each ``[W, B, ...]``.
+        ``(carry, action, the action for the environment, log-probability)``, each ``[W, B, ...]``. The second action is
+        None if it is the same.
     """
 
     def one(params: Params, level: Any, noise: Any, carry: Any, obs: Any, first: jax.Array) -> Any:
         carry, outputs = acting.network.step(params, carry, obs, first)
         policy = acting.exploration.behave(outputs.policy, level)
         action = policy.sample(noise)
-        return carry, action, policy.to_env_action(action), policy.log_prob(action)
+        native = policy.to_env_action(action)
+        return carry, action, None if native is action else native, policy.log_prob(action)
 
     noise = jax.tree.map(lambda x: x[step], draws.noise)
     return jax.vmap(jax.vmap(one, (None, 0, 0, 0, 0, 0)))(params, draws.level, noise, carry, obs, first)
@@ -123,8 +125,9 @@ def collect(
     rows: dict[str, Any] = {}  # new arrays for every rollout: those of the last one may still be read
     carries: list[Any] = []
     for t in range(length):
-        carry, *found = act(t, carry, obs, first)
-        action, native, log_prob = (np.asarray(x) for x in found)
+        carry, chosen, taken, chances = act(t, carry, obs, first)
+        action, log_prob = np.asarray(chosen), np.asarray(chances)
+        native = action if taken is None else np.asarray(taken)
         answer = env.step(native.reshape(env.num_envs, *native.shape[2:]))
         if one_of(answer.obs) != env.observation_shape:
             raise ValueError(f"an observation has shape {one_of(answer.obs)}, not {env.observation_shape}")

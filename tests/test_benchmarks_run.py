@@ -75,6 +75,13 @@ def run_outside(script: Any) -> None:
         assert 0 < row["frames"] < frames
 
 
+def run_host_bounds(script: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "train", lambda script, python, task: {"frames": task.frames, "run_seconds": 2.0})
+        patch.setattr(processes, "interpreter", lambda script: sys.executable)
+        script.main(turns=1, seconds=1e-3)
+
+
 def run_learning_outside(script: Any) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(script, "RUNS", Path(folder))
@@ -254,6 +261,7 @@ SMALL = {
         },
         main(turns=1, seconds=1e-4),
     ),
+    "host_bounds": Small({"PROCESSES": 1}, run_host_bounds),
     "first_result": Small({"ALGORITHMS": ("a2c",)}, main(turns=1)),
     "weights": Small({"ENVS": 16}, main(1, 1e-4, 4)),
     "start": Small({}, lambda script: script.start_seconds(2), 0),
@@ -326,6 +334,7 @@ def results(tmp_path, monkeypatch):
 LONG = (
     "actors",
     "dip",
+    "host_bounds",
     "learning",
     "population",
     "self_play",

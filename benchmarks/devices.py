@@ -15,9 +15,9 @@ import tyro
 from jax.extend import core
 
 from benchmarks.record import markdown_table, save
-from purejaxrl_a3c import a2c, a3c, averaging, devices, make_train
+from purejaxrl_a3c import a2c, a3c, averaging, devices, dqn, make_train, ppo
 from purejaxrl_a3c.config import flat, replace
-from purejaxrl_a3c.updates import Asynchrony, Service
+from purejaxrl_a3c.updates import Asynchrony, Queue, Service
 
 COUNTS = (1, 2, 4, 8)
 WORKERS, ENVS, T = 64, 8, 5
@@ -31,6 +31,25 @@ MODES: dict[str, Any] = {
     "A3C, one round late": replace(EXACT, asynchrony=Asynchrony(device_delay=1)),
     "averaging every 8 rounds": LOCAL,
 }
+EPOCHS, MINIBATCHES = 4, 4
+PROXIMAL = replace(
+    ppo.Config(), num_envs=WORKERS * ENVS, epochs=EPOCHS, num_minibatches=MINIBATCHES, hidden_sizes=(64, 64), **SMALL
+)
+STEPS: dict[str, Any] = {
+    "PPO": PROXIMAL,
+    # Two workers share the environments out, and a batch is the rollout of one of them.
+    "PPO with a queue": replace(PROXIMAL, num_workers=2, asynchrony=Asynchrony("queue", queue=Queue(batch_rollouts=1))),
+    "DQN": replace(
+        dqn.Config(),
+        num_envs=WORKERS * ENVS,
+        hidden_sizes=(64, 64),
+        replay_size=2**16,
+        batch_size=512,
+        updates_per_iteration=EPOCHS * MINIBATCHES,
+        **SMALL,
+    ),
+}
+"""Algorithms that make several gradient steps a round, 16 here."""
 EQUAL: dict[str, Any] = MODES | {
     "A3C on the clock": replace(EXACT, asynchrony=Asynchrony("clock", Service("exponential"))),
     "averaging with neighbours": replace(LOCAL, mix="ring", sync_every=2),
@@ -87,7 +106,7 @@ def received(text, count, often):
     Args:
         text: of the program.
         count: devices.
-        often: how often what is not in the main computation, the branch of a conditional, is taken.
+        often: how often what is not in the main computation, the branch of a conditional or the body of a loop, is run.
     """
     shares = {"all-reduce": 2 * (count - 1) / count, "all-gather": (count - 1) / count, "collective-permute": 1.0}
     total, in_main = 0.0, False
@@ -107,12 +126,28 @@ def count_work(config, count):
     text = jax.jit(program).lower(*arguments).compile().as_text()
     return {
         "operations": operations(jax.make_jaxpr(program)(*arguments).jaxpr),
-        "received": received(text, count, 1 / flat(config).get("sync_every", 1)),
+        "received": received(text, count, gradient_steps(config) / flat(config).get("sync_every", 1)),
     }
 
 
+def gradient_steps(config):
+    """Gradient steps of a round, each with a collective of its own."""
+    settings = flat(config)
+    return math.prod(settings.get(name, 1) for name in ("epochs", "num_minibatches", "updates_per_iteration"))
+
+
 def predict(
-    parameters, count, workers=8, *, compute=2e-3, link=25e9, latency=20e-6, memory=1e12, launch=5e-6, sync_every=8
+    parameters,
+    count,
+    workers=8,
+    *,
+    compute=2e-3,
+    link=25e9,
+    latency=20e-6,
+    memory=1e12,
+    launch=5e-6,
+    sync_every=8,
+    steps=16,
 ):
     """Seconds of a round on ``count`` accelerators with so many workers each, by mode: assumed, not measured.
 
@@ -126,6 +161,7 @@ def predict(
         memory: bytes a second of an accelerator's memory; a push moves five vectors of parameters.
         launch: seconds of the kernels of a push.
         sync_every: rounds between two averagings.
+        steps: gradient steps that PPO or DQN make in a round.
     """
     size, others = 4 * parameters, workers * (count - 1)
     push = launch + 5 * size / memory
@@ -133,6 +169,7 @@ def predict(
     gather = latency + others * size / link
     return {
         "lockstep": compute + reduce + push,
+        f"lockstep, {steps} gradient steps": compute + steps * (reduce + push),
         "A3C, exact": compute + gather + workers * count * push,
         "A3C, one round late": max(compute, gather) + workers * (count + 1) * push,
         "averaging every 8 rounds": compute + push + reduce / sync_every,
@@ -150,12 +187,20 @@ def main():
     rows = [[name, *(f"{by[count]:.1e}" for count in COUNTS[1:])] for name, by in equal.items()]
     table = "Largest difference of a parameter from one device's run, after 10 rounds, over the largest parameter:\n\n"
     table += markdown_table(["", *(f"{count} devices" for count in COUNTS[1:])], rows)
+    steps = {name: {count: count_work(config, count) for count in COUNTS} for name, config in STEPS.items()}
     table += (
         f"\nOne round of {WORKERS} workers with {ENVS} environments each, rollouts of {T} steps (lockstep: of as many "
         "environments): million operations of matrix products on each device, and kilobytes that it receives.\n\n"
     )
     for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
         rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in work.items()]
+        table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
+    table += (
+        f"The same with {gradient_steps(PROXIMAL)} gradient steps a round. The buffer of DQN is shared out, and each "
+        "device draws its part of a batch from its own. With a queue, a round is of half as many environments.\n\n"
+    )
+    for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
+        rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in steps.items()]
         table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
     for workers in (8, 1):
         table += (
@@ -165,7 +210,7 @@ def main():
         rows = [[name, *(f"{1e3 * predict(*case)[name]:.2f}" for case in cases)] for name in predict(*cases[0])]
         table += markdown_table(["", *(f"{parameters // 1000}k, {n}" for parameters, n, _ in cases)], rows) + "\n"
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: LOCKSTEP.build().network.init(key))))
-    save("devices", {"equal": equal, "work": work, "parameters": parameters}, table)
+    save("devices", {"equal": equal, "work": work, "steps": steps, "parameters": parameters}, table)
 
 
 if __name__ == "__main__":

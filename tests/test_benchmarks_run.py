@@ -213,6 +213,7 @@ SMALL = {
             "COUNTS": (1, 2),
             "EQUAL": first(devices.EQUAL, "A3C, exact"),
             "MODES": first(devices.MODES, "averaging every 8 rounds"),
+            "STEPS": first(devices.STEPS, "DQN"),
         },
         main(),
     ),

@@ -49,6 +49,16 @@ FOUND: dict[str, Any] = {
     "gamma": 0.98,
     "entropy_coefficient": 0.0,
 }
+# Other settings than those of the tables of learning, which are of later.
+ON_BREAKOUT: dict[str, Any] = {
+    "env_id": "Breakout-MinAtar",
+    "total_frames": 3_000_000,
+    "torso": "minatar",
+    "hidden_sizes": (128,),
+    "activation": "relu",
+    "shared_torso": True,
+}
+CAREFUL: dict[str, Any] = {"rollout_length": 10, "gamma": 0.97, "entropy_coefficient": 0.02, "layer_norm": True}
 
 ROWS = {
     "A2C on CartPole-v1": ours(replace(a2c.Config(), learning_rate=2e-3, **FOUND), **CARTPOLE),
@@ -93,8 +103,10 @@ ROWS = {
             **CARTPOLE,
         ),
     ),
-    "A2C on Breakout-MinAtar": ours(SUITES["minatar"]["Breakout-MinAtar"]["A2C"], **BREAKOUT),
-    "A3C on Breakout-MinAtar": ours(SUITES["minatar"]["Breakout-MinAtar"]["A3C"], **BREAKOUT),
+    "A2C on Breakout-MinAtar": ours(
+        replace(a2c.Config(), num_envs=16, learning_rate=4e-3, **CAREFUL, **ON_BREAKOUT), **BREAKOUT
+    ),
+    "A3C on Breakout-MinAtar": ours(replace(a3c.Config(), learning_rate=2e-3, **ON_BREAKOUT), **BREAKOUT),
     "PPO on Breakout-MinAtar": ours(SUITES["ppo_minatar"]["Breakout-MinAtar"]["PPO"], **BREAKOUT),
 }
 

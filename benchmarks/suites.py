@@ -33,8 +33,8 @@ def _memory(**changes):
 def _minatar(game):
     """A3C and A2C with settings found on seeds 100 and 101, most of them on Asterix.
 
-    The convolution is decisive there: with fully connected layers the return stayed in single figures. On Breakout, whose
-    two openings are always the same, a policy with less entropy played them by heart and got no further.
+    The convolution is decisive there: with fully connected layers the return stayed in single figures. On Breakout,
+    whose two openings are always the same, a policy with less entropy played them by heart and got no further.
     """
     shared: dict[str, Any] = {
         "env_id": f"{game}-MinAtar",

@@ -114,7 +114,7 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
     elif argv[0] == "doctor":
         check_platform()
         with _cached_compilations(console):
-            return doctor(parse_doctor(argv[1:]))
+            return doctor(*parse_doctor(argv[1:]))
     elif argv[0] == "watch":
         check_platform()
         with _cached_compilations(console):
@@ -257,17 +257,20 @@ def parse_export(argv: list[str]) -> tuple[Path, Path, tuple[Format, ...]]:
     return tyro.cli(export, prog="purejaxrl-a3c export", args=argv)
 
 
-def parse_doctor(argv: list[str]) -> str | None:
-    """The environment of ``doctor``; exits with a message if the arguments do not parse."""
+def parse_doctor(argv: list[str]) -> tuple[str | None, dict[str, Any]]:
+    """The environment of ``doctor`` and its arguments; exits with a message if the command does not parse."""
 
     def doctor(
         env: Annotated[
             str | None,
             tyro.conf.arg(help="Try this environment instead: my_module:make_env, or any other name of one."),
         ] = None,
-    ) -> str | None:
+        env_kwargs: Annotated[
+            dict[str, bool | int | float | str], tyro.conf.arg(help="Arguments for what makes it, by name.")
+        ] = {},  # noqa: B006  (tyro copies it)
+    ) -> tuple[str | None, dict[str, Any]]:
         """Say what is installed and whether JAX computes rightly here, or what is wrong with an environment."""
-        return env
+        return env, dict(env_kwargs)
 
     return tyro.cli(doctor, prog="purejaxrl-a3c doctor", args=argv)
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from packaging.requirements import Requirement  # comes with matplotlib
@@ -18,18 +19,19 @@ from purejaxrl_a3c.run.memory import readable
 PACKAGES = ("purejaxrl-a3c", "jax", "jaxlib", "flax", "optax", "chex", "orbax-checkpoint", "gymnax", "numpy")
 
 
-def doctor(env_id: str | None = None) -> int:
+def doctor(env_id: str | None = None, env_kwargs: dict[str, Any] | None = None) -> int:
     """Print what is installed here and whether JAX computes rightly, or what is wrong with an environment.
 
     Args:
         env_id: the environment; None: about this machine.
+        env_kwargs: arguments for what makes the environment, by name.
 
     Returns:
         The exit status: 1 if something is wrong.
     """
     if env_id is not None:
         outside = env_id.partition("/")[0] in gymnasium.PREFIXES
-        return _print(check_outside_env(env_id) if outside else check_env(env_id))
+        return _print((check_outside_env if outside else check_env)(env_id, env_kwargs))
     print("\n".join(_about()))
     return _print(Check(name, "" if right() else "other numbers than NumPy's") for name, right in CANARIES.items())
 

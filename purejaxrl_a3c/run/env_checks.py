@@ -28,14 +28,15 @@ class Check(NamedTuple):
     note: str = ""
 
 
-def check_env(env_id: str | Env) -> Iterator[Check]:
+def check_env(env_id: str | Env, env_kwargs: dict[str, Any] | None = None) -> Iterator[Check]:
     """Try an environment of JAX. A check that is not met ends it where the later ones would fail with it.
 
     Args:
         env_id: as a run takes it; an episodic `Env`, or the name of one.
+        env_kwargs: arguments for what makes it.
     """
     try:
-        env = make_episodic(env_id)
+        env = make_episodic(env_id, env_kwargs=env_kwargs)
     except InputError as error:
         yield Check("it can be made", str(error))
         return
@@ -59,10 +60,10 @@ def check_env(env_id: str | Env) -> Iterator[Check]:
 _KEY = 0
 
 
-def check_outside_env(env_id: str) -> Iterator[Check]:
-    """Try an environment outside of JAX, ``gym/NAME`` and so on."""
+def check_outside_env(env_id: str, env_kwargs: dict[str, Any] | None = None) -> Iterator[Check]:
+    """Try an environment outside of JAX, ``gym/NAME`` and so on, which is made with these arguments."""
     try:
-        env = host.make(env_id, 2)
+        env = host.make(env_id, 2, env_kwargs=env_kwargs)
     except Exception as error:
         yield Check("it can be made", str(error))
         return

@@ -176,6 +176,15 @@ def predict(
     }
 
 
+def _counted(work):
+    """Markdown of what `count_work` found, by name and number of devices."""
+    tables = []
+    for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
+        rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in work.items()]
+        tables.append(markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n")
+    return "".join(tables)
+
+
 def main():
     """Write results/devices.json and results/devices.md."""
     key = jax.random.key(0)
@@ -192,16 +201,12 @@ def main():
         f"\nOne round of {WORKERS} workers with {ENVS} environments each, rollouts of {T} steps (lockstep: of as many "
         "environments): million operations of matrix products on each device, and kilobytes that it receives.\n\n"
     )
-    for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
-        rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in work.items()]
-        table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
+    table += _counted(work)
     table += (
         f"The same with {gradient_steps(PROXIMAL)} gradient steps a round. The buffer of DQN is shared out, and each "
         "device draws its part of a batch from its own. With a queue, a round is of half as many environments.\n\n"
     )
-    for title, field, scale in (("million operations", "operations", 1e6), ("kilobytes received", "received", 1e3)):
-        rows = [[name, *(f"{by[count][field] / scale:.1f}" for count in COUNTS)] for name, by in steps.items()]
-        table += markdown_table([title, *(f"{count} devices" for count in COUNTS)], rows) + "\n"
+    table += _counted(steps)
     for workers in (8, 1):
         table += (
             f"Predicted milliseconds of a round, workers on each accelerator: {workers}; parameters, accelerators:\n\n"

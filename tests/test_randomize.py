@@ -98,7 +98,9 @@ def test_a_range_widens_linearly_around_the_default_or_the_bound_next_to_it(defa
 def falling_suite(monkeypatch):
     """Settings of an environment with a physics model, in the place of those of brax."""
     simulator = Falling()
-    monkeypatch.setitem(envs.SUITES, "brax", lambda env_id, name: physics.family(simulator, "model", falling))
+    monkeypatch.setitem(
+        envs.SUITES, "brax", lambda env_id, name, env_kwargs: physics.family(simulator, "model", falling)
+    )
     ranges = {"body.mass": (0.5, 2.0), "gravity": (0.0, 1.0)}
     return envs.Config(env_id="brax/falling", randomize=ranges, wrappers=envs.Wrappers(time_limit=3))
 

@@ -110,43 +110,59 @@ def make_vector(
     if taken := sorted(given.keys() & _SET_ELSEWHERE):
         accepted = "left out: num_envs, time_limit, sticky_actions and clip_rewards say what it would"
         checks.reject(f"env_kwargs {taken[0]}", given[taken[0]], accepted)
-    suite, _, name = env_id.partition("/")
     try:
-        import gymnasium
-        from gymnasium.vector import AutoresetMode, SyncVectorEnv
+        import gymnasium  # noqa: F401
 
-        if suite == "ale":
-            from ale_py import ALEInterface, LoggerMode, roms
-            from ale_py.vector_env import AtariVectorEnv
-        if suite == "vizdoom":
+        if env_id.startswith("ale/"):
+            import ale_py  # noqa: F401
+        if env_id.startswith("vizdoom/"):
             import vizdoom.gymnasium_wrapper  # noqa: F401, it registers its environments
     except ImportError as error:
         checks.reject_missing_suite(env_id, error)
-    if suite == "ale":
-        ALEInterface.setLoggerMode(LoggerMode.Error)
-        game = _snake_case(name)
-        checks.check_known(env_id, game, roms.get_all_rom_ids())
-        skip: Any = given.get("frameskip", 4)
-        limit: Any = {"max_num_frames_per_episode": skip * time_limit} if time_limit else {}
-        colour: Any = {"grayscale": False, "img_height": 210, "img_width": 160, "stack_num": 1} if drawn else {}
+    make_copies = _atari if env_id.startswith("ale/") else _one_by_one
+    return make_copies(env_id, num_envs, time_limit, sticky_actions, given, drawn)
 
-        def make_games(**given: Any) -> Any:
-            return AtariVectorEnv(
-                game,
-                num_envs,
-                autoreset_mode=AutoresetMode.SAME_STEP,
-                reward_clipping=False,
-                repeat_action_probability=sticky_actions,
-                **(given | limit | colour),
-            )
 
-        return checks.make_with(env_id, make_games, given)
+def _atari(
+    env_id: str, num_envs: int, time_limit: int, sticky_actions: float, given: dict[str, Any], drawn: bool
+) -> Any:
+    """`make_vector` of ``ale/NAME``."""
+    from ale_py import ALEInterface, LoggerMode, roms
+    from ale_py.vector_env import AtariVectorEnv
+    from gymnasium.vector import AutoresetMode
+
+    ALEInterface.setLoggerMode(LoggerMode.Error)
+    game = _snake_case(env_id.partition("/")[2])
+    checks.check_known(env_id, game, roms.get_all_rom_ids())
+    skip: Any = given.get("frameskip", 4)
+    limit: Any = {"max_num_frames_per_episode": skip * time_limit} if time_limit else {}
+    colour: Any = {"grayscale": False, "img_height": 210, "img_width": 160, "stack_num": 1} if drawn else {}
+
+    def make_games(**given: Any) -> Any:
+        return AtariVectorEnv(
+            game,
+            num_envs,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            reward_clipping=False,
+            repeat_action_probability=sticky_actions,
+            **(given | limit | colour),
+        )
+
+    return checks.make_with(env_id, make_games, given)
+
+
+def _one_by_one(
+    env_id: str, num_envs: int, time_limit: int, sticky_actions: float, given: dict[str, Any], drawn: bool
+) -> Any:
+    """`make_vector` of the others, which step one after the other."""
+    import gymnasium
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
     if sticky_actions == 1:
         checks.reject("sticky_actions", sticky_actions, "less than 1, in environments of Gymnasium")
-
-    given = {"frame_skip": 4} | given if suite == "vizdoom" else given
-    make_one: Any = partial(gymnasium.make, name, max_episode_steps=time_limit or None)
+    suite, _, name = env_id.partition("/")
+    frames: Any = {"frame_skip": 4} if suite == "vizdoom" else {}
+    make_one: Any = partial(gymnasium.make, name, max_episode_steps=time_limit or None, **frames)
 
     def one() -> Any:
         try:
@@ -159,9 +175,8 @@ def make_vector(
         return gymnasium.wrappers.StickyAction(env, sticky_actions) if sticky_actions else env
 
     try:
-        copies = [one] * num_envs
         # Without a copy of every observation: who steps this makes one.
-        return SyncVectorEnv(copies, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+        return SyncVectorEnv([one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
     except gymnasium.error.Error as error:
         checks.reject("env_id", env_id, f"gym/ and a name that Gymnasium can make ({error})")
 

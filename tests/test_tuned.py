@@ -40,8 +40,8 @@ def test_the_command_line_starts_from_them():
     ("argv", "message"),
     [
         (
-            ["ppo", "--env-id", "Catch-bsuite", "--tuned"],
-            "tuned: 'Catch-bsuite'.*there are some for .*Breakout-MinAtar",
+            ["ppo", "--env-id", "FourRooms-misc", "--tuned"],
+            "tuned: 'FourRooms-misc'.*there are some for .*Breakout-MinAtar",
         ),
         (["impala", "--tuned"], "there are none for this algorithm"),
         (["a3c", "--tuned", "--config", "x.json"], "config: 'x.json'"),

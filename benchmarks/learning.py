@@ -174,7 +174,7 @@ def render(name, seeds, episodes, data, order):
     )
     circumstances = [data[f"{label} {title}"]["measured"] for title, label in order if f"{label} {title}" in data]
     found: dict[str, Any] = {"seeds": list(range(seeds)), "episodes": episodes, "results": data}
-    if name == "learning_bsuite":
+    if name.removesuffix(SAMPLED) == "learning_bsuite":
         found["picture"] = "bars"
     save(name, found, table, circumstances, draw)
 

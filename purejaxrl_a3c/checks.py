@@ -83,11 +83,12 @@ def make_with(env_id: str, make: Callable[..., T], env_kwargs: dict[str, Any]) -
         env_kwargs: arguments of the user's.
 
     Raises:
-        InputError: if there are any arguments and ``make`` fails, with its own words.
+        InputError: if there are any arguments and ``make`` does not accept them, with its own words.
     """
     try:
         return make(**env_kwargs)
-    except Exception as error:  # libraries raise errors of many kinds
+    # What libraries raise for such arguments; an unknown name or missing data are errors of other kinds.
+    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, NotImplementedError) as error:
         if not env_kwargs:
             raise
         return reject("env_kwargs", env_kwargs, f"arguments that {env_id} takes ({error})")

@@ -50,8 +50,8 @@ class Programs(NamedTuple):
     show: Callable[[Any, TimeStep], tuple[Any, TimeStep]] | None
     """As `programs.show`; None without wrappers."""
     learn: Callable[..., tuple[State, Any, tuple[Params, Draws]]]
-    """(key of the run, state, which is consumed, level of exploration, `Rollouts`) -> (state, metrics, what acts in the
-    next iteration). Once compiled, the metrics are those of `reports.pack`."""
+    """(key of the run, state, which is consumed, level of exploration, `Rollouts`) -> (state, metrics as of
+    `reports.pack`, what acts in the next iteration)."""
 
 
 def programs_of(outside: Outside) -> Programs:
@@ -61,11 +61,8 @@ def programs_of(outside: Outside) -> Programs:
         return outside.actor(state), draw(outside, key, state.iteration, outside.workers)
 
     def learn(key: Key, state: Any, level: Any, rollouts: Rollouts) -> Any:
-        trajectories = to_trajectories(rollouts, state.actor_state.carry)
-        key_now = jax.random.fold_in(key, state.iteration)
-        actor_state = to_actor_state(end_of(rollouts))
-        state, metrics = outside.learn(key_now, state, level, actor_state, trajectories)
-        return state, metrics, begin(key, state)
+        state, metrics = learn_from(outside, key, state, level, rollouts)
+        return state, reports.pack(metrics), begin(key, state)
 
     told = outside.acting.env.told
     return Programs(
@@ -76,6 +73,13 @@ def programs_of(outside: Outside) -> Programs:
         show=None if told is None else show(told),
         learn=learn,
     )
+
+
+def learn_from(outside: Outside, key: Key, state: Any, level: Any, rollouts: Rollouts) -> tuple[State, Metrics]:
+    """The state after an iteration, and its metrics; arguments are those of ``learn`` in `Programs`."""
+    trajectories = to_trajectories(rollouts, state.actor_state.carry)
+    key_now = jax.random.fold_in(key, state.iteration)
+    return outside.learn(key_now, state, level, to_actor_state(end_of(rollouts)), trajectories)
 
 
 def compile_programs(
@@ -99,7 +103,7 @@ def compile_programs(
     acted = jax.eval_shape(whole.act, *acting)
     rollouts = types_of_rollouts(outside.acting.layout.rollout_length, acted, seen.obs, seen.first, seen.env)
     learning = key, state, acts[1].level, rollouts
-    metrics = jax.eval_shape(whole.learn, *learning)[1]
+    metrics = jax.eval_shape(partial(learn_from, outside), *learning)[1]
 
     same, pairs, own = EVERYWHERE, placing.pairs, None if on is None else on.state
     of_acts = placing.workers, Draws(noise=placing.later, level=pairs)
@@ -108,8 +112,7 @@ def compile_programs(
     def compile_one(name: str, in_specs: Any, out_specs: Any, types: Any, **options: Any) -> Any:
         def on_device(*arguments: Any) -> Any:
             here = whole if on is None else programs_of(build(config, AXIS).outside)
-            found = getattr(here, name)(*arguments)
-            return (found[0], reports.pack(found[1]), found[2]) if name == "learn" else found
+            return getattr(here, name)(*arguments)
 
         return placing.compile(on_device, in_specs, out_specs, types, **options)
 

@@ -46,7 +46,7 @@ ROWS = {
     "PPO on Pong": Row(
         "ppo",
         "ale/Pong",
-        1_000_000,
+        2_500_000,
         2,
         16,
         {

@@ -11,6 +11,7 @@ import jax
 import pytest
 from jax._src import compiler
 from jax._src.interpreters import mlir
+from jax.experimental.compilation_cache import compilation_cache
 
 # Below jax 0.11, XLA's older emitter of fusions compiles in half the time. Processes that tests start get it from this
 # variable; here `optimized` needs the newer one for a module, so the option is added wherever JAX asks for the others.
@@ -82,3 +83,4 @@ def no_cache_in_the_home_folder(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(_session_folder(tmp_path_factory) / "cache"))
     yield
     jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()  # otherwise JAX goes on using it

@@ -186,8 +186,12 @@ def test_the_command_line_says_what_cannot_race(arguments, message, capsys):
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
 
 
-def test_processes_run_what_was_compiled_before(tmp_path):
-    """A program that is read from JAX's cache cannot be sent to another process."""
+@pytest.mark.parametrize("folder_is_set", [True, False])
+def test_processes_run_what_was_compiled_before(folder_is_set, tmp_path):
+    """A program that is read from JAX's cache cannot be sent to another process.
+
+    JAX goes on using a cache that it has opened when the setting of its folder is taken back.
+    """
     settings = {
         "jax_compilation_cache_dir": str(tmp_path / "cache"),
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -198,6 +202,9 @@ def test_processes_run_what_was_compiled_before(tmp_path):
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     try:
+        jax.jit(jax.numpy.sin)(1.0).block_until_ready()
+        if not folder_is_set:
+            jax.config.update("jax_compilation_cache_dir", None)
         for _ in range(2):
             jax.clear_caches()
             host.train_async(replace(CONFIG, total_frames=300), jax.random.key(0))

@@ -22,6 +22,8 @@ from benchmarks.peers import processes
 from benchmarks.peers.__main__ import COMPARISONS
 from benchmarks.record import ROOT, markdown_table, save, spread
 from purejaxrl_a3c import replace
+from purejaxrl_a3c.backend.compiling import compute_where_called
+from purejaxrl_a3c.host.process import use_one_core
 
 COMPARISON = COMPARISONS["SB3 A2C, 16 environments of Gymnasium"]
 CONFIG: Any = CONFIGS["A2C, 16 CartPole-v1, 5 steps"]
@@ -37,6 +39,7 @@ def rate_of_parts(calls: Any, length: int, count: int, seconds: float) -> float:
 
 def act_alone(count: int, seconds: float) -> None:
     """In a process of its own: say that it can begin, wait to be told, and print frames a second."""
+    use_one_core()  # as a worker does
     calls, _ = calls_of(replace(CONFIG, num_envs=count))
 
     def both() -> None:
@@ -73,6 +76,7 @@ def main(turns: int = 5, seconds: float = 2.0) -> None:
         turns: in each of which everything is measured once.
         seconds: of each part, about.
     """
+    compute_where_called()  # as the command line does
     python = processes.interpreter(COMPARISON.peer)
     calls, length = calls_of(CONFIG)
     count = COMPARISON.work.num_envs

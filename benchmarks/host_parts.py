@@ -23,6 +23,7 @@ import tyro
 
 from benchmarks.record import markdown_table, save, spread
 from purejaxrl_a3c import a2c, ppo, replace
+from purejaxrl_a3c.backend.compiling import compute_where_called
 from purejaxrl_a3c.envs.suites import gymnasium as suite
 from purejaxrl_a3c.host.compiled import check_outside, compile_programs
 from purejaxrl_a3c.host.programs import Place, collect
@@ -106,6 +107,7 @@ def main(turns: int = 7, seconds: float = 1.0) -> None:
         turns: in each of which everything is measured once.
         seconds: that each takes, about.
     """
+    compute_where_called()  # as the command line does
     rows: list[list[str]] = []
     data: dict[str, Any] = {"microseconds": {}, "cores_busy": {}}
     for name, config in CONFIGS.items():

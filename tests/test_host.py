@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -95,6 +96,68 @@ def test_what_was_returned_does_not_change_with_the_next_step():
     env.step(np.array([1, 0]))
     for now, then in zip(step, before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+class Showing(gymnasium.Env):
+    """Shows what it is told to, by the step of the episode; ends after 2 steps."""
+
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+    def __init__(self, space, show):
+        self.observation_space, self.show, self.time = space, show, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        return self.show(0), {}
+
+    def step(self, action):
+        self.time += 1
+        return self.show(self.time), float(action @ np.array([1, 10])), self.time == 2, False, {"seen": self.time}
+
+
+BOX = gymnasium.spaces.Box(0, 9, (2,), np.float32)
+SPACES: dict[str, Any] = {
+    "array": (BOX, lambda t: np.array([t, 7], np.float64)),
+    "list": (BOX, lambda t: [float(t), 7.0]),
+    "image": (gymnasium.spaces.Box(0, 255, (3, 8, 8), np.uint8), lambda t: np.full((3, 8, 8), t, np.uint8)),
+    "number": (gymnasium.spaces.Discrete(4), lambda t: t),
+    "numbers": (gymnasium.spaces.MultiDiscrete([4, 2]), lambda t: np.array([t, 1])),
+    "dict": (gymnasium.spaces.Dict(b=BOX, a=gymnasium.spaces.Discrete(4)), lambda t: {"a": t, "b": np.full(2, t)}),
+    "tuple": (gymnasium.spaces.Tuple([gymnasium.spaces.Discrete(4), BOX]), lambda t: (t, np.full(2, t, np.float32))),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_steps_of_each_environment_are_those_of_gymnasiums_vector(name):
+    class Another(SyncVectorEnv):
+        """Steps by itself, as a subclass may do more."""
+
+    def steps(kind):
+        env = host.from_gymnasium(
+            kind([lambda: Showing(*SPACES[name])] * 2, autoreset_mode=AutoresetMode.SAME_STEP), name
+        )
+        return [env.reset(0), *(env.step(np.array([[0, 2], [1, i % 3]])) for i in range(5))]
+
+    expected = steps(Another)
+    jax.tree.map(np.testing.assert_array_equal, steps(SyncVectorEnv), expected)
+    jax.tree.map(lambda x, y: np.testing.assert_equal(x.dtype, y.dtype), steps(SyncVectorEnv), expected)
+    assert [int(np.sum(step.terminated)) for step in expected[1:]] == [0, 2, 0, 2, 0]
+
+
+@pytest.mark.parametrize("reset_too", [False, True])
+@pytest.mark.parametrize("way", ["same step", "disabled"])
+def test_what_is_not_finite_at_the_end_of_an_episode_or_after_it_is_an_error(way, reset_too):
+    def show(time):
+        return np.array([np.nan if time == (0 if reset_too else 2) and started else 1, 7], np.float32)
+
+    started = False
+    mode = AutoresetMode.SAME_STEP if way == "same step" else AutoresetMode.DISABLED
+    env = host.from_gymnasium(SyncVectorEnv([lambda: Showing(BOX, show)] * 2, autoreset_mode=mode))
+    env.reset(0)
+    started = True
+    env.step(np.zeros((2, 2), int))
+    with pytest.raises(ValueError, match="environment 0 returned an observation that is not finite"):
+        env.step(np.zeros((2, 2), int))
 
 
 def test_an_ignored_action_after_each_episode_is_an_error():
@@ -481,6 +544,19 @@ def run(*arguments):
         except SystemExit as end:
             status = int(end.code or 0)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), error.getvalue())
+
+
+@pytest.mark.usefixtures("no_cache_in_the_home_folder")
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "gym/CartPole-v1"])
+def test_the_command_line_hands_no_program_to_another_thread_between_steps(env_id, tmp_path):
+    program = (
+        "import jax, sys; from purejaxrl_a3c.run.cli import main; main(sys.argv[1:])\n"
+        "print(jax.config.values['jax_cpu_enable_async_dispatch'])"
+    )
+    small = ["--num-envs", "2", "--hidden-sizes", "4", "--total-frames", "40", "--evaluation-episodes", "1"]
+    command = [sys.executable, "-c", program, "train", "a2c", "--env-id", env_id, *small]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == str(not env_id.startswith("gym/"))
 
 
 @pytest.mark.usefixtures("no_cache_in_the_home_folder")

@@ -338,7 +338,7 @@ def test_what_is_not_finite_is_an_error_that_names_the_environment():
     with pytest.raises(ValueError, match="environment 1 returned a reward that is not finite"):
         env.step(np.zeros(3, np.int32))
     vector.envs[1].reward, vector.envs[2].obs = 0.0, np.nan
-    with pytest.raises(ValueError, match="environment 2 returned a observation that is not finite"):
+    with pytest.raises(ValueError, match="environment 2 returned an observation that is not finite"):
         env.step(np.zeros(3, np.int32))
 
 

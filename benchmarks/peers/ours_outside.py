@@ -28,8 +28,10 @@ def in_lockstep(config, task: Task):
     """Frames and seconds, of compilation and of the run."""
     import jax
 
+    from purejaxrl_a3c.backend.compiling import compute_where_called
     from purejaxrl_a3c.host.lockstep import compile_run
 
+    compute_where_called()  # as the command line does
     began = time.perf_counter()
     run = compile_run(config)
     key_init, key_run = jax.random.split(jax.random.key(task.seed))

@@ -35,3 +35,12 @@ def one_after_the_other(params: Params) -> dict[str, Any]:
     """
     short = all(leaf.size <= _SHORT for leaf in jax.tree.leaves(params))
     return dict(_SAVE_MEMORY) if short and jax.default_backend() == "cpu" else {}
+
+
+def compute_where_called() -> None:
+    """Let the thread that calls a program on the CPU compute it, which must be said before anything is computed.
+
+    JAX hands it to another thread otherwise, and whoever needs the result at once waits for both to wake up. For a
+    policy of two layers that takes twice as long as its arithmetic.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # it has no environment variable

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
+from purejaxrl_a3c.backend.compiling import compute_where_called
 from purejaxrl_a3c.host.shared import Shared
 from purejaxrl_a3c.host.vector import HostEnv
 from purejaxrl_a3c.host.worker import Assignment, Programs, work
@@ -43,7 +44,7 @@ def use_one_core() -> None:
     # Workers are processes so that each has a processor of its own; threads of XLA would take those of the others.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    compute_where_called()
 
 
 def load(programs: bytes) -> Programs:

@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 
 from purejaxrl_a3c import envs
+from purejaxrl_a3c.backend.compiling import compute_where_called
 from purejaxrl_a3c.checks import InputError, reject
 from purejaxrl_a3c.config import flat, replace
 from purejaxrl_a3c.run import quiet
@@ -38,6 +39,7 @@ from purejaxrl_a3c.run.stopped import Stopped
 from purejaxrl_a3c.run.sweep_command import sweep_command
 from purejaxrl_a3c.run.tuned import tuned
 from purejaxrl_a3c.run.watch import watch
+from purejaxrl_a3c.run.where import is_outside
 
 LEAST_SECONDS = 0.3
 """Programs that took less time to compile are not cached."""
@@ -125,6 +127,8 @@ def _run(argv: list[str], console: Console, interrupts: Interrupts) -> int:
             return sweep_command(argv[1:], console)
     else:
         request = parse(argv)
+        if is_outside(request.config):
+            compute_where_called()
         with _cached_compilations(console):
             join_processes(request.options)
             interrupts.listen()  # JAX's runtime for several processes takes SIGTERM for itself

@@ -4,7 +4,7 @@
 same arguments, so that nothing waits for anything else:
 
 - *environments*: a step of all of them, as the loop takes it, under one action;
-- *gymnasium*: of that, what Gymnasium's own vector takes;
+- *gymnasium*: a step of Gymnasium's own vector of them; that of games is a part of the one before;
 - *act*: the compiled policy on their observations, results copied to NumPy;
 - *learn*: the compiled update, for each of the steps that it learns from.
 
@@ -136,7 +136,7 @@ def main(turns: int = 7, seconds: float = 1.0) -> None:
         )
     header = ["run", *PARTS, "whole / sum of parts", "frames/s", "frames/s of the parts", "cores busy"]
     table = (
-        "Microseconds of a step of all environments (medians). Gymnasium is a part of environments; the sum is that of "
+        "Microseconds of a step of all environments (medians). Gymnasium is its own vector of them; the sum is that of "
         "environments, act and learn.\n\n" + markdown_table(header, rows)
     )
     save("host_parts", {"turns": turns, **data}, table)

@@ -155,7 +155,7 @@ def _together(env: Any, mode: str, observe: Callable[[Any], Any]) -> Callable[[n
 def _one_by_one(env: Any, observe: Callable[[Any], Any]) -> Callable[[np.ndarray], _Answer]:
     """Native actions -> `_Answer`, by a step of each environment of a `gymnasium.vector.SyncVectorEnv`.
 
-    Its own step also merges the ``info`` of all, which nobody reads here and which takes long beside small environments.
+    Its own step also merges the ``info`` of all, which nobody reads here and which takes long in small environments.
     """
     envs, space = env.envs, env.single_observation_space
 

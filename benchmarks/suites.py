@@ -109,7 +109,7 @@ CORES = {"LSTM": "lstm", "GRU": "gru", "minGRU": "min_gru", "LRU": "lru", "trans
 """What networks remember with, by the end of a curve's label: PPO-LSTM and so on."""
 
 
-def _cores(window, **changes):
+def _cores(window, total_frames, **changes):
     """PPO with each core, at one set of settings that was tuned for none of them.
 
     A rollout is longer than twice the longest chain, because no gradient flows into the rollout before.
@@ -118,7 +118,7 @@ def _cores(window, **changes):
         ppo.Config(),
         num_envs=16,
         rollout_length=256,
-        total_frames=1_000_000,
+        total_frames=total_frames,
         learning_rate=1e-3,
         hidden_sizes=(64,),
         num_cells=64,
@@ -237,17 +237,20 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             wrappers=Wrappers(observe=(0, 2), normalize_observations=True), total_frames=2_000_000
         ),
     },
-    # The same, with chains of many lengths, for every core.
+    # The same, with chains of many lengths, for every core. Five seeds each.
     "cores": {
         f"MemoryChain-bsuite of {length} steps": _cores(
-            length, env_id="MemoryChain-bsuite", env_params={"memory_length": float(length)}
+            length, 300_000, env_id="MemoryChain-bsuite", env_params={"memory_length": float(length)}
         )
         for length in (5, 20, 50, 100)
     }
     | {
-        "CartPole-v1 from positions": _cores(16, wrappers=Wrappers(observe=(0, 2), normalize_observations=True)),
+        "CartPole-v1 from positions": _cores(
+            16, 500_000, wrappers=Wrappers(observe=(0, 2), normalize_observations=True)
+        ),
         "Pendulum-v1 from positions": _cores(
             16,
+            500_000,
             env_id="Pendulum-v1",
             gamma=0.9,
             gae_lambda=0.9,

@@ -87,6 +87,30 @@ def _deep_sea():
     return agents | bonuses
 
 
+def _grid(env_id, **changes):
+    """PPO with a GRU, at one set of settings for worlds of blocks."""
+    config = replace(
+        ppo.Config(),
+        env_id=env_id,
+        num_envs=64,
+        rollout_length=64,
+        num_minibatches=8,
+        learning_rate=1e-3,
+        hidden_sizes=(128,),
+        core="gru",
+        num_cells=128,
+        shared_torso=True,
+        **changes,
+    )
+    return {"PPO-GRU": config}
+
+
+def _door_key():
+    """A sparse reward behind a locked door, without and with a bonus."""
+    rows: dict[str, Any] = _grid("navix/Navix-DoorKey-8x8-v0", total_frames=1_000_000, env_kwargs={"max_steps": 640})
+    return rows | {"RND (PPO)": replace(rnd.Config(), agent=rows["PPO-GRU"], predictor_learning_rate=1e-3)}
+
+
 def _dqn(**changes):
     return {"DQN": replace(dqn.Config(), **changes)}
 
@@ -306,6 +330,15 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
             for label, rate in (("A2C", 1e-3), ("A2C at rate 0", 0.0))
         }
     },
+    # Needs the extra "navix". The time limits of the rooms with a key are MiniGrid's. Five seeds each, sampled actions.
+    "navix": {
+        "Empty-8x8": _grid("navix/Navix-Empty-8x8-v0", total_frames=250_000),
+        "DoorKey-5x5": _grid("navix/Navix-DoorKey-5x5-v0", total_frames=500_000, env_kwargs={"max_steps": 250}),
+        "DoorKey-8x8": _door_key(),
+        "FourRooms": _grid("navix/Navix-FourRooms-v0", total_frames=1_000_000),
+    },
+    # Needs the extra "craftax". Five seeds, sampled actions.
+    "craftax": {"Craftax-Classic-Symbolic": _grid("craftax/Craftax-Classic-Symbolic-v1", total_frames=1_000_000)},
     # gymnax's rules: no sticky actions, episodes of at most 1000 frames (Freeway: 2500). Five seeds each.
     "minatar": {
         f"{game}-MinAtar": _minatar(game) for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders", "Seaquest")

@@ -385,6 +385,30 @@ def test_ctrl_c_before_training_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_while_the_folder_is_taken_leaves_no_folder(tmp_path):
+    program = """
+import os, signal, sys, time
+from purejaxrl_a3c.run import folder
+from purejaxrl_a3c.run.cli import main
+
+claim = folder.claim_new
+
+def claim_slowly(*args):
+    taken = claim(*args)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+    return taken
+
+folder.claim_new = claim_slowly
+main(sys.argv[1:])
+"""
+    process = start([*RUN, "--out", tmp_path / "new" / "run"], [sys.executable, "-c", program])
+    text = one_line(process.communicate(timeout=120)[1])
+    assert process.returncode == 130, text
+    assert "interrupted before training began; nothing was written" in text
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", [MODULE, PROGRAM], ids=["module", "program"])
 def test_ctrl_c_while_jax_is_imported_is_one_line(tmp_path, command):
     # A module called as one that JAX imports early, which says that it is there and waits.

@@ -76,6 +76,12 @@ class Interrupts:
             with self._lock:
                 self._deferred = False
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, signals wait: for what takes a moment and has to be whole when ``farewell`` tidies up."""
+        with self._lock:
+            yield
+
     def _hear(self) -> None:
         while numbers := self._reader.recv(1):  # empty once the context has ended
             number = numbers[0]

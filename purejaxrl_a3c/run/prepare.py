@@ -62,7 +62,6 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
             reject("total_frames", flat(config)["total_frames"], f">= {done}, which the run has done already")
         if earlier.found.iteration:
             state = checkpoint.read_state(earlier.found, state_types(config, on))
-    path, taken = _take_folder(request)
 
     def farewell() -> None:
         if taken:
@@ -70,7 +69,9 @@ def prepare(request: Request, console: Console, interrupts: Interrupts) -> Setti
         what = "nothing was written" if earlier is None else f"{path} is as it was"
         say(console, f"interrupted before training began; {what}")
 
-    interrupts.farewell = farewell
+    with interrupts.held():
+        path, taken = _take_folder(request)
+        interrupts.farewell = farewell
     last = options.seed + options.num_seeds - 1
     seeds = f"seed {options.seed}" if options.num_seeds == 1 else f"seeds {options.seed} to {last}"
     title = f"{name.upper()} on {flat(config)['env_id']}, {seeds}"

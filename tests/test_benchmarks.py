@@ -12,7 +12,7 @@ from benchmarks.claims import common, speedup, tasks, threads
 from benchmarks.learning import train_and_evaluate
 from benchmarks.timing import Timed
 from purejaxrl_a3c import a2c, rnd
-from purejaxrl_a3c.config import replace, to_json
+from purejaxrl_a3c.config import check, replace, to_json
 
 
 def test_a_slow_first_call_does_not_decide_how_many_iterations_are_timed(monkeypatch):
@@ -188,9 +188,17 @@ def settings_of(config):
     return found
 
 
+def test_settings_of_suites_are_accepted():
+    for panels in suites.SUITES.values():
+        for configs in panels.values():
+            for config in configs.values():
+                check(config)
+
+
+@pytest.mark.parametrize("evaluated", ["", learning.SAMPLED])
 @pytest.mark.parametrize("suite", suites.SUITES)
-def test_tables_of_learning_are_of_the_settings_that_stand_in_the_suites(suite):
-    rows = record.rows_of("learning" if suite == "defaults" else f"learning_{suite}")
+def test_tables_of_learning_are_of_the_settings_that_stand_in_the_suites(suite, evaluated):
+    rows = record.rows_of(("learning" if suite == "defaults" else f"learning_{suite}") + evaluated)
     configs = {f"{label} {title}": one for title, some in suites.SUITES[suite].items() for label, one in some.items()}
     assert rows.keys() <= configs.keys()
     for name, row in rows.items():

@@ -16,9 +16,10 @@ import pytest
 import purejaxrl_a3c
 from purejaxrl_a3c import a2c, a3c, averaging, evaluate, impala, load, make_train, replace, rnd
 from purejaxrl_a3c.config import flat, to_json
-from purejaxrl_a3c.run import cli, flags
+from purejaxrl_a3c.run import arguments, flags
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
-from purejaxrl_a3c.run.cli import main, parse
+from purejaxrl_a3c.run.arguments import parse_train
+from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.run.evaluations import read_evaluations
 from purejaxrl_a3c.run.metrics_file import columns
 from purejaxrl_a3c.run.options import Options
@@ -56,7 +57,7 @@ def read_metrics(folder):
 
 
 def test_without_arguments_a3c_runs_on_cartpole():
-    name, config, options, _ = parse(["train"])
+    name, config, options, _ = parse_train(["train"])
     assert (name, config, options) == ("a3c", a3c.Config(), Options())
     assert config.env.env_id == "CartPole-v1"
 
@@ -69,11 +70,11 @@ def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch,
         made.append(name)
         return flags.flags_of(name, *rest)
 
-    monkeypatch.setattr(cli, "flags_of", flags_of)
-    assert parse(["train", "sac", "--seed", "3"]).options.seed == 3
+    monkeypatch.setattr(arguments, "flags_of", flags_of)
+    assert parse_train(["train", "sac", "--seed", "3"]).options.seed == 3
     assert made == ["sac"]
     with pytest.raises(SystemExit):
-        parse(["train", "a2c", "--num-workers", "3"])
+        parse_train(["train", "a2c", "--num-workers", "3"])
     assert set(made) == set(ALGORITHMS)
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("--num-workers (applied to") == 1
@@ -81,12 +82,12 @@ def test_only_the_flags_of_the_algorithm_that_is_asked_for_are_made(monkeypatch,
 
 
 def settings(command):
-    return parse(command.split()).config
+    return parse_train(command.split()).config
 
 
 def test_every_field_is_a_flag():
     command = "train a2c --env-id Acrobot-v1 --total-frames 1000000 --seed 3 --out runs/acrobot --hidden-sizes 32 16"
-    name, config, options, _ = parse(
+    name, config, options, _ = parse_train(
         [*command.split(), "--no-anneal-learning-rate", "--shared-torso", "--gae-lambda", "0.9"]
     )
     assert name == "a2c"

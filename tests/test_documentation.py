@@ -17,7 +17,7 @@ import purejaxrl_a3c
 from benchmarks.claims.__main__ import PAGE, page
 from purejaxrl_a3c import a3c, make_train, replace
 from purejaxrl_a3c.envs import SUITES
-from purejaxrl_a3c.run import checkpoint, cli, sweep_request
+from purejaxrl_a3c.run import arguments, checkpoint, sweep_request
 from purejaxrl_a3c.run.flags import flags_of
 from purejaxrl_a3c.run.folder import record
 from purejaxrl_a3c.run.options import Options
@@ -103,25 +103,25 @@ def test_commands_in_a_page_parse(name):
 def _check_command(words: list[str]) -> None:
     if words[0] == "train" and words[-1] == "--help":
         with pytest.raises(SystemExit) as ended:
-            cli.parse(words)
+            arguments.parse_train(words)
         assert ended.value.code == 0
     elif "--resume" in words or "--config" in words:
         at = words.index("--resume" if "--resume" in words else "--config")  # what is named there does not exist here
-        cli.parse(words[:at] + words[at + 2 :])
+        arguments.parse_train(words[:at] + words[at + 2 :])
     elif words[0] == "sweep":
         sweep_request.parse(words[1:])
     elif words[0] == "train":
-        cli.parse(words)
+        arguments.parse_train(words)
     elif words[0] == "evaluate":
-        cli.parse_evaluate(words[1:])
+        arguments.parse_evaluate(words[1:])
     elif words[0] == "export":
-        cli.parse_export(words[1:])
+        arguments.parse_export(words[1:])
     elif words[0] == "watch":
-        cli.parse_watch(words[1:])
+        arguments.parse_watch(words[1:])
     elif words[0] == "doctor":
-        cli.parse_doctor(words[1:])
+        arguments.parse_doctor(words[1:])
     elif words[0] == "compare":
-        cli.parse_compare(words[1:])
+        arguments.parse_compare(words[1:])
     else:
         assert words[0] == "envs"
         assert set(words[1:]) <= set(SUITES)

@@ -6,7 +6,7 @@ import pytest
 
 from purejaxrl_a3c import a2c, envs, evaluate, host, make_train, replace
 from purejaxrl_a3c.checks import InputError
-from purejaxrl_a3c.run import cli
+from purejaxrl_a3c.run import arguments
 from purejaxrl_a3c.run.doctor import doctor
 
 KEY = jax.random.key(0)
@@ -40,9 +40,9 @@ def test_a_function_of_ones_own_takes_arguments(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["DeepSea-bsuite --env-kwargs size 3", "gym/FrozenLake-v1 --env-kwargs map_name 8x8"])
 def test_doctor_takes_arguments(name, capsys):
-    assert doctor(*cli.parse_doctor(["--env", *name.split()])) == 0
+    assert doctor(*arguments.parse_doctor(["--env", *name.split()])) == 0
     assert ("(3, 3)" if "DeepSea" in name else "(64,)") in capsys.readouterr().out
-    assert doctor(*cli.parse_doctor(["--env", *name.split()[:2], "sice", "3"])) == 1
+    assert doctor(*arguments.parse_doctor(["--env", *name.split()[:2], "sice", "3"])) == 1
 
 
 def holes(**env_kwargs):

@@ -18,7 +18,7 @@ from purejaxrl_a3c.envs.curriculum import curriculum
 from purejaxrl_a3c.envs.randomize import Family, RandomizedState, draw, randomized
 from purejaxrl_a3c.envs.suites import physics
 from purejaxrl_a3c.run import checkpoint, chunks
-from purejaxrl_a3c.run.cli import parse
+from purejaxrl_a3c.run.arguments import parse_train
 from purejaxrl_a3c.run.evaluate import in_environment
 from purejaxrl_a3c.run.folder import record
 from purejaxrl_a3c.types import Env, TimeStep
@@ -527,7 +527,7 @@ def test_ranges_survive_json_and_the_command_line():
     assert config.env.randomize == {"gravity": (5, 15), "length": (0.25, 1.0)}
     assert from_json(ppo.Config, json.loads(json.dumps(to_json(config)))) == config
     command = "train ppo --randomize gravity 5 15 length 0.25 1.0 --curriculum-frames 1000"
-    assert parse(command.split()).config == replace(config, curriculum_frames=1000)
+    assert parse_train(command.split()).config == replace(config, curriculum_frames=1000)
 
 
 def test_ranges_belong_to_the_structure_of_a_config():

@@ -9,7 +9,8 @@ import pytest
 
 from purejaxrl_a3c import InputError, a2c, a3c, make_train, replace, sweep
 from purejaxrl_a3c.config import flat
-from purejaxrl_a3c.run.cli import main, parse
+from purejaxrl_a3c.run.arguments import parse_train
+from purejaxrl_a3c.run.cli import main
 from purejaxrl_a3c.run.evaluate import run_episodes
 from purejaxrl_a3c.run.sweep import Done, _Programs
 from purejaxrl_a3c.run.sweep_request import Range
@@ -206,7 +207,7 @@ def test_the_command_line_keeps_a_sweep_and_goes_on_with_it(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*argv[:-1], "4", "--out", str(out)])
     assert "one of the same sweep" in " ".join(capsys.readouterr().err.split())
-    asked = parse(["train", "--config", str(out / "best.json"), "--seed", "3"])
+    asked = parse_train(["train", "--config", str(out / "best.json"), "--seed", "3"])
     assert asked.name == "a3c"
     best = {name: tuple(value) if isinstance(value, list) else value for name, value in first["best"].items()}
     base = replace(a3c.Config(), env_id="Catch-bsuite", total_frames=1_600, num_workers=2)
@@ -217,12 +218,12 @@ def test_settings_in_a_file_are_those_of_one_algorithm(tmp_path):
     file = tmp_path / "best.json"
     file.write_text("{}")
     with pytest.raises(InputError, match=r"config: .*config\.json of a run"):
-        parse(["train", "--config", str(file)])
+        parse_train(["train", "--config", str(file)])
     main(["train", "a2c", "--env-id", "Catch-bsuite", "--total-frames", "800", "--out", str(tmp_path / "run")])
     file = tmp_path / "run" / "config.json"
-    asked = parse(["train", "--config", str(file), "--gamma", "0.5"])
+    asked = parse_train(["train", "--config", str(file), "--gamma", "0.5"])
     assert asked.config == replace(a2c.Config(), env_id="Catch-bsuite", total_frames=800, gamma=0.5)
     with pytest.raises(InputError, match=r"algorithm: 'ppo'.*a2c"):
-        parse(["train", "ppo", "--config", str(file)])
+        parse_train(["train", "ppo", "--config", str(file)])
     with pytest.raises(InputError, match="a resumed run has settings of its own"):
-        parse(["train", "--resume", str(tmp_path / "run"), "--config", str(file)])
+        parse_train(["train", "--resume", str(tmp_path / "run"), "--config", str(file)])

@@ -8,7 +8,7 @@ from benchmarks.tuned import collect
 from purejaxrl_a3c import InputError, replace
 from purejaxrl_a3c.config import flat
 from purejaxrl_a3c.run.algorithms import ALGORITHMS
-from purejaxrl_a3c.run.cli import parse
+from purejaxrl_a3c.run.arguments import parse_train
 from purejaxrl_a3c.run.train import build
 from purejaxrl_a3c.run.tuned import FILE, read, tuned
 
@@ -31,9 +31,9 @@ def test_each_can_be_trained_with(name, env_id):
 
 
 def test_the_command_line_starts_from_them():
-    asked = parse(["train", "ppo", "--env-id", "Breakout-MinAtar", "--tuned", "--gamma", "0.5"])
+    asked = parse_train(["train", "ppo", "--env-id", "Breakout-MinAtar", "--tuned", "--gamma", "0.5"])
     assert asked.config == replace(tuned("ppo", "Breakout-MinAtar"), gamma=0.5)
-    assert parse(["train", "a3c", "--tuned"]).config == tuned("a3c", "CartPole-v1")
+    assert parse_train(["train", "a3c", "--tuned"]).config == tuned("a3c", "CartPole-v1")
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_the_command_line_starts_from_them():
 )
 def test_without_any_those_that_there_are_are_named(argv, message):
     with pytest.raises(InputError, match=message):
-        parse(["train", *argv])
+        parse_train(["train", *argv])

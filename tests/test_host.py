@@ -144,6 +144,30 @@ def test_steps_of_each_environment_are_those_of_gymnasiums_vector(name):
     assert [int(np.sum(step.terminated)) for step in expected[1:]] == [0, 2, 0, 2, 0]
 
 
+def test_an_environment_gets_a_number_as_an_integer_of_python_and_numbers_as_an_array():
+    seen = []
+
+    class Recording(Showing):
+        def step(self, action):
+            seen.append(action)
+            return self.show(0), 0.0, False, False, {}
+
+    def act(space, actions):
+        seen.clear()
+        Recording.action_space = space
+        env = host.from_gymnasium(
+            SyncVectorEnv([lambda: Recording(*SPACES["array"])] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+        )
+        env.reset(0)
+        env.step(np.array(actions, np.int32))
+        return list(seen)
+
+    numbers = act(gymnasium.spaces.Discrete(3, start=5), [0, 2])
+    assert [(type(one), one) for one in numbers] == [(int, 5), (int, 7)]
+    pairs = act(gymnasium.spaces.MultiDiscrete([2, 3]), [[0, 2], [1, 1]])
+    np.testing.assert_array_equal(np.stack(pairs), [[0, 2], [1, 1]])
+
+
 @pytest.mark.parametrize("reset_too", [False, True])
 @pytest.mark.parametrize("way", ["same step", "disabled"])
 def test_what_is_not_finite_at_the_end_of_an_episode_or_after_it_is_an_error(way, reset_too):

@@ -346,7 +346,22 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
                 wrappers=NORMALIZED,
             )
             for label, rate in (("A2C", 1e-3), ("A2C at rate 0", 0.0))
-        }
+        },
+        # Found on seed 100.
+        "brax/inverted_double_pendulum": {
+            "PPO": replace(
+                ppo.Config(),
+                env_id="brax/inverted_double_pendulum",
+                num_envs=64,
+                rollout_length=64,
+                num_minibatches=16,
+                total_frames=500_000,
+                learning_rate=1e-3,
+                entropy_coefficient=0.0,
+                initial_scale=0.5,
+                wrappers=NORMALIZED,
+            )
+        },
     },
     # Needs the extra "navix". The time limits of the rooms with a key are MiniGrid's. Five seeds each, sampled actions.
     "navix": {

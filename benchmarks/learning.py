@@ -77,7 +77,7 @@ def draw(found):
             style, frames = _style(label), np.array(curve["frames"])
             shown[label] = one.plot(frames, curve["middle"], lw=2, label=label, **style)[0]
             one.fill_between(frames, curve["low"], curve["high"], color=style["color"], alpha=0.15, lw=0)
-        one.set(title=title, xlabel="frames", xlim=(0, None))
+        one.set(title=title.replace("-bsuite", ""), xlabel="frames", xlim=(0, None))
         one.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         one.xaxis.set_major_formatter(EngFormatter(sep=""))
     for one in axes[len(panels_of) :]:

@@ -109,7 +109,7 @@ def _door_key():
 
 
 def _pgx_minatar(game):
-    """The settings of pgx's PPO on MinAtar, with MinAtar's own convolution."""
+    """The settings of pgx's PPO on MinAtar (its examples/minatar-ppo), with MinAtar's own convolution."""
     return {
         "PPO": replace(
             ppo.Config(),
@@ -118,7 +118,8 @@ def _pgx_minatar(game):
             rollout_length=128,
             epochs=3,
             num_minibatches=128,
-            total_frames=20 * 4096 * 128,
+            total_frames=38 * 4096 * 128,  # pgx's 20,000,000 in whole iterations
+            clip_values=True,
             torso="minatar",
             hidden_sizes=(128,),
             activation="relu",

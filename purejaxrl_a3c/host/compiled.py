@@ -127,7 +127,7 @@ def compile_programs(
 
     def act_local(params: Params, draws: Draws, step: Any, carry: Any, *seen: Any) -> Any:
         carry, *found = act_now(params, draws, step, carry, *placing.spread((pairs, pairs), seen))
-        return carry, *(None if x is None else placing.local(x) for x in found)
+        return carry, *placing.local(found)
 
     def show_local(wrappers: Any, answer: TimeStep) -> tuple[Any, TimeStep]:
         assert show_now is not None

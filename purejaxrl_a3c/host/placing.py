@@ -62,8 +62,9 @@ class Placing:
 
     def local(self, tree: Any) -> Any:
         """The tree with its arrays ``[W, B, ...]`` as arrays of NumPy of this process's environments."""
-        one = np.asarray if self._on is None else self._local
-        return one(tree) if isinstance(tree, jax.Array) else jax.tree.map(one, tree)
+        if self._on is None:
+            return jax.tree.map(np.asarray, tree)
+        return jax.tree.map(self._local, tree)
 
     def put(self, x: Any) -> Any:
         """``x``, which all processes have, on every device."""
